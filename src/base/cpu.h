@@ -1,0 +1,31 @@
+/* What the processor can do, and what it is allowed to do. */
+#ifndef RUNG_BASE_CPU_H
+#define RUNG_BASE_CPU_H
+
+#include <stdbool.h>
+
+#include "base/status.h"
+
+enum {
+    CPU_AVX2 = 1 << 0,        /* AVX2 and FMA */
+    CPU_AVX512 = 1 << 1,      /* F, BW, DQ, VL */
+    CPU_AVX512_VNNI = 1 << 2, /* with CPU_AVX512 */
+    CPU_AVX_VNNI = 1 << 3,
+    CPU_AMX_INT8 = 1 << 4,
+};
+
+/* The bits of this machine (the operating system saves the registers too), less what RUNG_CPU
+ * forbids: "ref" none, "avx2" CPU_AVX2 only, "avx512vnni" AVX2 + AVX512 + AVX512_VNNI. */
+unsigned cpu_bits(void);
+bool     cpu_has(unsigned needs); /* all of these bits; 0 is always true */
+
+/* RUNG_EARGUMENT when RUNG_CPU holds a word that is not a level or asks for what the machine
+ * lacks. Programs call it once at their start. */
+rung_status cpu_check(rung_error *err);
+
+const char *cpu_name(void); /* the processor's own name, for reports */
+
+/* Set by tests in place of RUNG_CPU: mask of allowed bits; ~0u = all. */
+void cpu_force(unsigned allowed);
+
+#endif
