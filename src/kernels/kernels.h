@@ -1,0 +1,145 @@
+/* The integer kernels: contracts and dispatch tables. Raw pointers and sizes, no tensor, no graph.
+ *
+ * All activations are uint8, channels-last ([batch][h][w][c]); int8 tensors come as q + 128. Every
+ * row of a table gives the same bytes as its first, plain-C row, for every input (docs/arithmetic.md).
+ * No kernel allocates, dispatches, or reads or writes outside its buffers. Work is split over threads
+ * inside: a call with (thread, n_threads) does that thread's share, all threads' shares together are
+ * the whole, they touch disjoint outputs.
+ *
+ * A table lists its rows slowest first and ends with name = NULL; the last row whose CPU bits
+ * (base/cpu.h) are present and that fits wins: KERNEL_PICK. */
+#ifndef RUNG_KERNELS_KERNELS_H
+#define RUNG_KERNELS_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* q = clamp(rne((float)acc * mult[c]) + zero, lo, hi), acc int32, one float32 product, one rounding
+ * half to even; out-of-range products saturate. */
+typedef struct requant {
+    const float *mult; /* [out channels]: (s_x * s_w[c]) / s_y in float32, in that order */
+    int          zero, lo, hi; /* 0 <= lo <= hi <= 255 */
+} requant;
+
+/* --- convolution, pointwise, depthwise, Gemm -------------------------------------------------
+ * y[n][oh][ow][oc] = requant(bias[oc] + sum over taps and the group's input channels of
+ * (x - x_zero) * w). Padding reads x_zero. Gemm of [m,k] x [k,n] is a convolution with in_h = 1,
+ * in_w = m, in_c = k, out_c = n. Exact int32: the caller has refused weights that could overflow. */
+typedef struct conv_shape {
+    int batch, in_h, in_w, in_c, out_h, out_w, out_c;
+    int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left, groups;
+} conv_shape;
+
+typedef struct conv_kernel {
+    const char *name;
+    unsigned    needs; /* CPU_... bits */
+    bool (*fits)(const conv_shape *s);
+    size_t (*packed_size)(const conv_shape *s);
+    /* w: [out_c][in_c / groups][kernel_h][kernel_w] (ONNX order); bias: [out_c] or NULL. The zero
+     * point's part, -x_zero * sum(w), is folded in. packed: packed_size bytes, aligned to 64. */
+    void (*pack)(const conv_shape *s, const int8_t *w, const int32_t *bias, int x_zero,
+                 void *packed);
+    size_t (*scratch_size)(const conv_shape *s); /* per thread, aligned to 64 */
+    void (*run)(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                const requant *q, uint8_t *y, void *scratch, int thread, int n_threads);
+} conv_kernel;
+extern const conv_kernel conv_u8s8[];
+const conv_kernel *conv_pick(const conv_shape *s);
+
+/* Transposed convolution (ONNX ConvTranspose): w [in_c][out_c / groups][kernel_h][kernel_w]; the
+ * shape's in/out are the operator's own input and output; pads are the operator's. Plain C. */
+extern const conv_kernel conv_transpose_u8s8[];
+
+/* --- elementwise ------------------------------------------------------------------------------ */
+/* Add: q = clamp(rne(...)): the float32 formula of docs/arithmetic.md, ONNX Runtime's bytes.
+ * b_step = 1: b has n elements; 0: b is one element. y may be a. */
+typedef struct binary_q {
+    float a_scale, b_scale, y_scale;
+    int   a_zero, b_zero, y_zero, lo, hi;
+} binary_q;
+typedef struct binary_kernel {
+    const char *name;
+    unsigned    needs;
+    void (*run)(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const binary_q *q,
+                uint8_t *y);
+} binary_kernel;
+extern const binary_kernel add_u8[], mul_u8[];
+
+/* y[i] = table[x[i]]; y may be x. */
+typedef struct table_kernel {
+    const char *name;
+    unsigned    needs;
+    void (*run)(const uint8_t *x, size_t n, const uint8_t table[256], uint8_t *y);
+} table_kernel;
+extern const table_kernel table_u8[];
+/* table[q] = clamp(rne(f(x_scale * (q - x_zero)) / y_scale) + y_zero), f evaluated in double. */
+void table_make(double (*f)(double x, const void *ctx), const void *ctx, float x_scale, int x_zero,
+                float y_scale, int y_zero, int lo, int hi, uint8_t table[256]);
+
+/* QuantizeLinear: q = clamp(rne(x / scale) + zero, lo, hi), float32 division; NaN gives zero. */
+typedef struct quantize_kernel {
+    const char *name;
+    unsigned    needs;
+    void (*run)(const float *x, size_t n, float scale, int zero, int lo, int hi, uint8_t *y);
+} quantize_kernel;
+extern const quantize_kernel quantize_u8[];
+/* DequantizeLinear: y = (float)(q - zero) * scale. */
+typedef struct dequantize_kernel {
+    const char *name;
+    unsigned    needs;
+    void (*run)(const uint8_t *x, size_t n, float scale, int zero, float *y);
+} dequantize_kernel;
+extern const dequantize_kernel dequantize_u8[];
+
+/* --- pools ------------------------------------------------------------------------------------ */
+typedef struct pool_shape {
+    int  batch, in_h, in_w, channels, out_h, out_w;
+    int  kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
+    bool count_pad; /* AveragePool's count_include_pad */
+} pool_shape;
+typedef struct pool_q {
+    float x_scale, y_scale;
+    int   x_zero, y_zero, lo, hi;
+} pool_q;
+typedef struct pool_kernel {
+    const char *name;
+    unsigned    needs;
+    /* Max pools ignore q's scales (the output has the input's parameters); q may then be NULL. */
+    void (*run)(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y, int thread,
+                int n_threads);
+} pool_kernel;
+extern const pool_kernel max_pool_u8[], avg_pool_u8[]; /* global pool: the kernel is the image */
+
+/* --- movement --------------------------------------------------------------------------------- */
+/* y[i0]..[ir] = x[...]: dims of the loop, strides in elements of either side (0 repeats, negative
+ * goes back): Transpose, Slice, Concat, Pad's inside, DepthToSpace, nearest resize by an integer,
+ * layout changes. elem: 1, 2, 4 or 8 bytes. */
+#define COPY_MAX_RANK 8
+typedef struct copy_shape {
+    int     rank, elem;
+    int64_t dims[COPY_MAX_RANK], x_strides[COPY_MAX_RANK], y_strides[COPY_MAX_RANK];
+} copy_shape;
+void copy_strided(const copy_shape *s, const void *x, void *y, int thread, int n_threads);
+/* Merges and reorders dims so that the inner loops are long; call once at plan time. */
+void copy_shape_normalise(copy_shape *s);
+
+/* Resize, channels-last. nearest: x row rows[oh], column cols[ow]. linear: two taps a side with
+ * float32 weights; the result is requantized with pool_q's formula (docs/arithmetic.md). */
+void resize_nearest_u8(const uint8_t *x, int batch, int in_h, int in_w, int channels,
+                       const int32_t *rows, int out_h, const int32_t *cols, int out_w, uint8_t *y,
+                       int thread, int n_threads);
+typedef struct resize_tap {
+    int32_t i0, i1;
+    float   w0, w1;
+} resize_tap;
+void resize_linear_u8(const uint8_t *x, int batch, int in_h, int in_w, int channels,
+                      const resize_tap *rows, int out_h, const resize_tap *cols, int out_w,
+                      const pool_q *q, uint8_t *y, int thread, int n_threads);
+
+/* Softmax over `n` contiguous elements, `outer` times: exact integer maximum, e^(scale*(q-max)) by a
+ * 256-entry float table, sum in double, one division, requantized. */
+void softmax_u8(const uint8_t *x, size_t outer, size_t n, float x_scale, float y_scale, int y_zero,
+                int lo, int hi, uint8_t *y, int thread, int n_threads);
+
+#endif
