@@ -82,3 +82,176 @@ typedef struct rung_tensor {
     int64_t    dims[RUNG_MAX_RANK];
     void      *data;
 } rung_tensor;
+
+/* --- models ---------------------------------------------------------------------------------- */
+typedef struct rung_model rung_model;
+
+/* Reads an ONNX file (opset 7 or later; external data beside it). *out is the caller's. */
+RUNG_API rung_status rung_model_load(const char *path, rung_model **out, rung_error *err);
+/* The same from memory; a model with external data is refused. */
+RUNG_API rung_status rung_model_load_memory(const void *data, size_t size, rung_model **out,
+                                            rung_error *err);
+/* Writes atomically. A model over 2 GB gets its tensors in PATH.data. */
+RUNG_API rung_status rung_model_save(const rung_model *model, const char *path, rung_error *err);
+RUNG_API void        rung_model_free(rung_model *model);
+
+/* What the model is: as text for a person or as one JSON object (docs/cli.md lists its keys).
+ * *text is the caller's: rung_text_free. */
+RUNG_API rung_status rung_model_inspect(const rung_model *model, bool json, char **text,
+                                        rung_error *err);
+RUNG_API void        rung_text_free(char *text);
+
+/* --- data ------------------------------------------------------------------------------------ */
+typedef struct rung_dataset rung_dataset;
+
+/* spec: FORMAT:PATH[,PATH][@A:B] or a plain path (docs/cli.md). preprocess: its text form, or NULL:
+ * the one stored in the model (metadata rung.preprocess), or none. model also tells `random` what a
+ * sample looks like; it may be NULL otherwise, and need not outlive the call. */
+RUNG_API rung_status rung_dataset_open(const char *spec, const char *preprocess,
+                                       const rung_model *model, int n_threads, rung_dataset **out,
+                                       rung_error *err);
+RUNG_API size_t      rung_dataset_size(const rung_dataset *data);
+RUNG_API bool        rung_dataset_is_random(const rung_dataset *data);
+RUNG_API void        rung_dataset_free(rung_dataset *data);
+
+/* --- quantization ---------------------------------------------------------------------------- */
+typedef enum rung_range {
+    RUNG_RANGE_DEFAULT = 0, /* mse */
+    RUNG_RANGE_MINMAX,      /* the smallest and largest value seen */
+    RUNG_RANGE_EMA,         /* moving average of each batch's minimum and maximum (factor 0.01) */
+    RUNG_RANGE_PERCENTILE,  /* see rung_quant_options.percentile */
+    RUNG_RANGE_ENTROPY,     /* smallest KL divergence (Migacz 2017) */
+    RUNG_RANGE_MSE,         /* smallest mean squared error over the histogram */
+} rung_range;
+
+typedef struct rung_quant_options {
+    size_t      size;        /* set by RUNG_QUANT_OPTIONS */
+    rung_range  range;       /* how an activation's range is chosen */
+    double      percentile;  /* for RUNG_RANGE_PERCENTILE, in percent; 0 = 99.99 */
+    rung_dtype  act_type;    /* RUNG_U8 (0 = this) or RUNG_I8 */
+    bool        act_symmetric; /* zero point at the middle of the type */
+    bool        per_tensor;  /* one scale for a whole weight; otherwise one per output channel */
+    const char *const *exclude; /* node names or operator types to leave in float; * and ? match */
+    int         n_exclude;
+    const char *const *ops;  /* operator types to quantize; none given: all that rung knows */
+    int         n_ops;
+    size_t      samples;     /* of the calibration set, chosen by seed; 0 = all */
+    uint64_t    seed;
+    int         n_threads;   /* 0 = all processors */
+    int         batch;       /* samples at a time; 0 = chosen by the model's size */
+    bool        quiet;       /* no progress on standard error */
+    const char *preprocess;  /* to be stored in the model; NULL: keep what is stored */
+} rung_quant_options;
+#define RUNG_QUANT_OPTIONS { .size = sizeof(rung_quant_options) }
+
+/* A remark about one node or tensor: what was found, and what was done about it. */
+typedef struct rung_diagnostic {
+    const char *code;  /* "bias-overflow", "unseen-tensor" ...: docs/cli.md lists them */
+    const char *where; /* the node's or tensor's name */
+    const char *message;
+    bool        is_error;
+} rung_diagnostic;
+typedef struct rung_diagnostics rung_diagnostics;
+RUNG_API size_t rung_diagnostics_count(const rung_diagnostics *d);
+RUNG_API rung_diagnostic rung_diagnostics_get(const rung_diagnostics *d, size_t i);
+RUNG_API void            rung_diagnostics_free(rung_diagnostics *d);
+
+/* Static post-training quantization: calibrates on data and returns a new QDQ model. diagnostics may
+ * be NULL; *out and *diagnostics are the caller's. */
+RUNG_API rung_status rung_quantize_static(const rung_model *model, rung_dataset *data,
+                                          const rung_quant_options *options, rung_model **out,
+                                          rung_diagnostics **diagnostics, rung_error *err);
+
+/* --- execution ------------------------------------------------------------------------------- */
+typedef struct rung_session rung_session;
+
+typedef struct rung_session_options {
+    size_t size;      /* set by RUNG_SESSION_OPTIONS */
+    int    n_threads; /* 0 = all processors */
+    int    batch;     /* for the model's unknown first dimensions; 0 = 1 */
+    /* The dims of each input in the model's order (only .rank and .dims are read), NULL: the
+     * declared ones. A dimension that stays unknown is an error that names it. */
+    const rung_tensor *inputs;
+    bool profile;     /* time every step */
+} rung_session_options;
+#define RUNG_SESSION_OPTIONS { .size = sizeof(rung_session_options) }
+
+/* Plans the model for fixed input dims; the model may be freed afterwards. */
+RUNG_API rung_status rung_session_create(const rung_model *model,
+                                         const rung_session_options *options, rung_session **out,
+                                         rung_error *err);
+RUNG_API void        rung_session_free(rung_session *s);
+RUNG_API int         rung_session_n_inputs(const rung_session *s);
+RUNG_API int         rung_session_n_outputs(const rung_session *s);
+RUNG_API const char *rung_session_input_name(const rung_session *s, int i);
+RUNG_API const char *rung_session_output_name(const rung_session *s, int i);
+/* Type, dims and memory of input i (write there before a run) and output i (valid until the next
+ * run); the memory is the session's. */
+RUNG_API const rung_tensor *rung_session_input(const rung_session *s, int i);
+RUNG_API const rung_tensor *rung_session_output(const rung_session *s, int i);
+RUNG_API rung_status        rung_session_run(rung_session *s, rung_error *err);
+
+/* One .npy array. *t is filled, t->data is the caller's: rung_npy_free. */
+RUNG_API rung_status rung_npy_load(const char *path, rung_tensor *t, rung_error *err);
+RUNG_API rung_status rung_npy_save(const char *path, const rung_tensor *t, rung_error *err);
+RUNG_API void        rung_npy_free(rung_tensor *t);
+
+/* --- measurement ----------------------------------------------------------------------------- */
+typedef struct rung_eval_options {
+    size_t size; /* set by RUNG_EVAL_OPTIONS */
+    int    n_threads;
+    int    batch; /* 0 = chosen by the model's size */
+    bool   quiet;
+} rung_eval_options;
+#define RUNG_EVAL_OPTIONS { .size = sizeof(rung_eval_options) }
+
+/* Accuracies in percent; -1 where it cannot be said (no labels, no reference, no class scores). */
+typedef struct rung_eval_result {
+    size_t samples;
+    double top1, top5; /* of the first output's scores against the labels */
+    double loss;       /* mean cross-entropy of softmax(first output); NaN: no labels */
+    double agreement;  /* samples whose top-1 is the reference model's */
+    double sqnr_db;    /* of the worst output: 10 log10(sum ref^2 / sum (ref - y)^2); NaN: none */
+    double seconds;    /* wall time, data included */
+} rung_eval_result;
+
+/* reference may be NULL. detail (may be NULL): the sqnr of each output, "name": dB, as JSON. */
+RUNG_API rung_status rung_eval(const rung_model *model, const rung_model *reference,
+                               rung_dataset *data, const rung_eval_options *options,
+                               rung_eval_result *result, char **detail, rung_error *err);
+
+typedef struct rung_bench_options {
+    size_t size; /* set by RUNG_BENCH_OPTIONS */
+    int    n_threads, batch;
+    double seconds;            /* of measuring; 0 = 2 */
+    const rung_tensor *inputs; /* as in rung_session_options */
+    bool   profile;            /* a table of steps in *text */
+} rung_bench_options;
+#define RUNG_BENCH_OPTIONS { .size = sizeof(rung_bench_options) }
+
+typedef struct rung_bench_result {
+    double  median_ms, p10_ms, p90_ms;
+    int64_t macs;        /* of one run */
+    double  gmacs_per_s; /* at the median */
+    double  int_macs_share;
+    int     threads, batch, runs;
+    double  load_ms;     /* planning and packing */
+    double  peak_rss_mb;
+} rung_bench_result;
+
+/* Latency on random input. text: NULL or the profile, the caller's (rung_text_free). */
+RUNG_API rung_status rung_bench(const rung_model *model, const rung_bench_options *options,
+                                rung_bench_result *result, char **text, rung_error *err);
+
+/* --- the process ----------------------------------------------------------------------------- */
+/* Whether RUNG_CPU (environment) names a level that this machine has: ref, avx2, avx512vnni. */
+RUNG_API rung_status rung_check_cpu(rung_error *err);
+/* Unlinks files that are half written. Async-signal-safe: for a handler of SIGINT and SIGTERM. */
+RUNG_API void rung_remove_temporaries(void);
+RUNG_API const char *rung_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

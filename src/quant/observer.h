@@ -1,0 +1,33 @@
+/* What is remembered of an activation while calibrating: a streaming histogram of fixed memory.
+ *
+ * Bins have the width 2^k and are aligned to 0, 4,096 to either side at most; when a value falls outside, k
+ * grows and bins merge pairwise, so the result does not depend on the order of the data nor on the
+ * batches (EMA's average excepted, which follows the batches by definition). */
+#ifndef RUNG_QUANT_OBSERVER_H
+#define RUNG_QUANT_OBSERVER_H
+
+#include "base/status.h"
+
+typedef struct observer observer;
+
+/* with_histogram = false: minimum, maximum and moving averages only. NULL: memory is out. */
+observer *observer_new(bool with_histogram);
+void      observer_free(observer *o);
+
+/* One batch of the tensor, split over threads by the caller's choice of n_threads. */
+void observer_see(observer *o, const float *x, size_t n, int n_threads);
+/* b's observations are added to a's: values that share one set of parameters. */
+void observer_merge(observer *a, const observer *b);
+
+size_t observer_seen(const observer *o);       /* values */
+size_t observer_not_finite(const observer *o); /* NaN and Inf: counted, not ranged */
+
+typedef struct range {
+    float lo, hi;
+} range;
+
+/* bits: of the integer the range is for; symmetric: about 0. lo = hi = 0 when nothing was seen. */
+range observer_range(const observer *o, rung_range method, double percentile, int bits,
+                     bool symmetric);
+
+#endif

@@ -1,0 +1,60 @@
+/* Post-training quantization: ranges from calibration, parameters from ranges, Q/DQ pairs in the
+ * graph. */
+#ifndef RUNG_QUANT_QUANT_H
+#define RUNG_QUANT_QUANT_H
+
+#include "data/data.h"
+#include "graph/diagnostic.h"
+#include "graph/op.h"
+#include "quant/observer.h"
+
+/* g (any opset from 7) is copied, prepared (rewrite_prepare), calibrated on data and returned with
+ * Q/DQ pairs, opset 13 or later. opt as in rung.h, checked by the caller. */
+rung_status quantize_static(const graph *g, dataset *data, const rung_quant_options *opt,
+                            graph **out, diagnostics *diag, rung_error *err);
+
+/* --- its parts, in their order ---------------------------------------------------------------- */
+
+/* Which values get a Q/DQ pair, and how (design section 4), by value id. */
+typedef enum place_kind {
+    PLACE_NONE = 0,
+    PLACE_ACTIVATION, /* a pair, parameters from its own range */
+    PLACE_SHARED,     /* a pair, parameters of the value `shares` */
+    PLACE_FIXED,      /* a pair, the fixed range lo, hi */
+    PLACE_WEIGHT,     /* DequantizeLinear behind an int8 constant */
+    PLACE_BIAS,       /* DequantizeLinear behind an int32 constant, scale s_x * s_w */
+} place_kind;
+
+typedef struct placement {
+    place_kind kind;
+    int        shares; /* root value whose range is used; ranges of all that share it are merged */
+    float      lo, hi; /* PLACE_FIXED */
+    int        axis;   /* PLACE_WEIGHT: output-channel axis, -1 per tensor */
+    int        input, weight; /* PLACE_BIAS: values whose scales it multiplies */
+} placement;
+
+/* placements: [g->n_values]. skip_node[i] (by node index, NULL: none): stays float. */
+rung_status place_pairs(const graph *g, const value_info *info, const rung_quant_options *opt,
+                        const bool *skip_node, placement *placements, diagnostics *diag,
+                        rung_error *err);
+
+/* Runs g in float over data; observers: [g->n_values], NULL where not observed. */
+rung_status calibrate(const graph *g, dataset *data, const rung_quant_options *opt,
+                      observer *const *observers, rung_error *err);
+
+/* Affine parameters of one activation: real = scale * (q - zero). */
+typedef struct qparams {
+    float scale;
+    int   zero;
+    dtype type;
+} qparams;
+
+/* From [lo, hi] (widened to hold 0; nudged so that 0 is exact). Repairs a range of zero width or
+ * with a scale under FLT_MIN; *repaired says so. */
+qparams qparams_from_range(float lo, float hi, dtype type, bool symmetric, bool *repaired);
+
+/* Symmetric int8 weights in [-127, 127] along axis (-1: one scale). scales: [channels]; q: [count].
+ * Returns the number of values that were not finite (taken as 0). */
+size_t weight_quantize(const tensor *w, int axis, float *scales, int8_t *q);
+
+#endif
