@@ -28,6 +28,7 @@ rung_status engine_create(const graph *g, const engine_options *opt, engine **ou
 void        engine_free(engine *e);
 
 /* Inputs and outputs in the graph's order. Their types and dims are fixed at creation. */
+int           engine_threads(const engine *e);
 int           engine_n_inputs(const engine *e);
 int           engine_n_outputs(const engine *e);
 const tensor *engine_input(const engine *e, int i);  /* type, rank, dims; data: where to write it */

@@ -1,0 +1,206 @@
+/* Accuracy and SQNR over a data set. */
+#include "measure/measure.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/progress.h"
+
+typedef struct tally {
+    size_t  samples, labelled, right1, right5, agree;
+    bool    has_scores;
+    double  loss;
+    double *signal, *noise; /* per output */
+} tally;
+
+/* Class scores: float32 [n, classes], or with further dimensions of size 1. */
+static bool is_scores(const tensor *t)
+{
+    if (t->type != RUNG_F32 || t->rank < 2 || t->dims[1] < 2)
+        return false;
+    for (int i = 2; i < t->rank; i++)
+        if (t->dims[i] != 1)
+            return false;
+    return true;
+}
+
+static size_t arg_max(const float *x, size_t n)
+{
+    size_t best = 0;
+    for (size_t i = 1; i < n; i++)
+        if (x[i] > x[best])
+            best = i;
+    return best;
+}
+
+/* How many classes have a higher score than the label's; ties go to the lower class, as arg_max. */
+static size_t rank_of(const float *x, size_t n, size_t label)
+{
+    size_t above = 0;
+    for (size_t i = 0; i < n; i++)
+        above += x[i] > x[label] || (x[i] == x[label] && i < label);
+    return above;
+}
+
+static double cross_entropy(const float *x, size_t n, size_t label)
+{
+    const double top = x[arg_max(x, n)];
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += exp(x[i] - top);
+    return log(sum) + top - x[label];
+}
+
+static rung_status count_labels(const engine *e, const batch *b, tally *t, rung_error *err)
+{
+    const tensor *y = engine_output(e, 0);
+    const size_t classes = (size_t)y->dims[1];
+    for (size_t i = 0; i < b->n; i++) {
+        const int64_t label = b->labels[i];
+        const float *x = (const float *)y->data + i * classes;
+        if (label < 0)
+            continue;
+        if ((size_t)label >= classes)
+            return fail(err, RUNG_EARGUMENT, "sample %zu has label %lld, the model gives %zu classes",
+                        b->first + i, (long long)label, classes);
+        const size_t above = rank_of(x, classes, (size_t)label);
+        t->labelled++;
+        t->right1 += above == 0;
+        t->right5 += above < 5;
+        t->loss += cross_entropy(x, classes, (size_t)label);
+    }
+    return RUNG_OK;
+}
+
+static void count_agreement(const engine *e, const engine *ref, size_t n, tally *t)
+{
+    const tensor *y = engine_output(e, 0), *r = engine_output(ref, 0);
+    const size_t classes = (size_t)y->dims[1];
+    for (size_t i = 0; i < n; i++)
+        t->agree += arg_max((const float *)y->data + i * classes, classes) ==
+                    arg_max((const float *)r->data + i * classes, classes);
+}
+
+static rung_status count_noise(const engine *e, const engine *ref, const graph *g, size_t n,
+                               tally *t, rung_error *err)
+{
+    for (int o = 0; o < engine_n_outputs(e); o++) {
+        const tensor *y = engine_output(e, o), *r = engine_output(ref, o);
+        const size_t all = tensor_count(y);
+        if (tensor_count(r) != all)
+            return fail(err, RUNG_EARGUMENT, "output '%s' has %zu elements, the reference's has %zu",
+                        g->values[g->outputs[o]].name, all, tensor_count(r));
+        /* The padding of a last, smaller batch is not counted. */
+        const size_t per = y->rank > 0 && y->dims[0] > 0 ? all / (size_t)y->dims[0] : all;
+        const size_t used = y->rank > 0 && (size_t)y->dims[0] >= n ? per * n : all;
+        for (size_t i = 0; i < used; i++) {
+            const double want = tensor_get(r, i), d = want - tensor_get(y, i);
+            t->signal[o] += want * want;
+            t->noise[o] += d * d;
+        }
+    }
+    return RUNG_OK;
+}
+
+static double decibels(double signal, double noise)
+{
+    return noise > 0 ? 10 * log10(signal / noise) : signal > 0 ? INFINITY : NAN;
+}
+
+static void conclude(const graph *g, const graph *reference, const tally *t,
+                     rung_eval_result *result, output_sqnr *sqnr)
+{
+    const double labelled = (double)t->labelled;
+    result->samples = t->samples;
+    result->top1 = t->labelled ? 100.0 * (double)t->right1 / labelled : -1;
+    result->top5 = t->labelled ? 100.0 * (double)t->right5 / labelled : -1;
+    result->loss = t->labelled ? t->loss / labelled : NAN;
+    result->agreement = reference && t->has_scores && t->samples
+                            ? 100.0 * (double)t->agree / (double)t->samples : -1;
+    result->sqnr_db = NAN;
+    for (int o = 0; reference && o < g->n_outputs; o++) {
+        const double db = decibels(t->signal[o], t->noise[o]);
+        if (sqnr)
+            sqnr[o] = (output_sqnr){ g->values[g->outputs[o]].name, db };
+        if (!isnan(db) && !(result->sqnr_db <= db))
+            result->sqnr_db = db;
+    }
+}
+
+/* What one evaluation works with; engines are made at the first batch, whose shapes they take. */
+typedef struct evaluation {
+    const graph             *g, *reference;
+    const rung_eval_options *opt;
+    engine                  *e, *ref;
+    tally                    t;
+} evaluation;
+
+static rung_status run_one(const graph *g, engine **e, const batch *b, int n_threads,
+                           rung_error *err)
+{
+    rung_status st = *e ? RUNG_OK : engine_for_batch(g, b, n_threads, NULL, e, err);
+    if (st == RUNG_OK)
+        st = engine_feed(*e, g, b, err);
+    return st == RUNG_OK ? engine_run(*e, err) : st;
+}
+
+static rung_status eval_batch(evaluation *v, const batch *b, rung_error *err)
+{
+    rung_status st = run_one(v->g, &v->e, b, v->opt->n_threads, err);
+    if (st == RUNG_OK && v->reference)
+        st = run_one(v->reference, &v->ref, b, v->opt->n_threads, err);
+    if (st != RUNG_OK)
+        return st;
+    const tensor *y = engine_output(v->e, 0);
+    v->t.samples += b->n;
+    v->t.has_scores = is_scores(y) && (size_t)y->dims[0] >= b->n;
+    if (v->t.has_scores && b->labels)
+        st = count_labels(v->e, b, &v->t, err);
+    if (st == RUNG_OK && v->reference)
+        st = count_noise(v->e, v->ref, v->g, b->n, &v->t, err);
+    if (st == RUNG_OK && v->reference && v->t.has_scores)
+        count_agreement(v->e, v->ref, b->n, &v->t);
+    return st;
+}
+
+rung_status measure_eval(const graph *g, const graph *reference, dataset *data,
+                         const rung_eval_options *opt, rung_eval_result *result,
+                         output_sqnr *sqnr, rung_error *err)
+{
+    evaluation v = { .g = g, .reference = reference, .opt = opt };
+    loader *l = NULL;
+    const batch *b = NULL;
+    progress p;
+    const double started = clock_seconds();
+    rung_status st = RUNG_OK;
+    if (reference && reference->n_outputs != g->n_outputs)
+        return fail(err, RUNG_EARGUMENT, "the model has %d outputs, the reference %d", g->n_outputs,
+                    reference->n_outputs);
+    progress_begin(&p, "evaluating", "samples", dataset_size(data), opt->quiet);
+    v.t.signal = mem_zero((size_t)g->n_outputs + 1, sizeof *v.t.signal);
+    v.t.noise = mem_zero((size_t)g->n_outputs + 1, sizeof *v.t.noise);
+    if (!v.t.signal || !v.t.noise) {
+        st = fail_memory(err, "the sums of an evaluation", (size_t)g->n_outputs * 16);
+        goto done;
+    }
+    const int size = measure_batch_size(g, opt->batch);
+    if ((st = loader_open(data, NULL, 0, (size_t)size, &l, err)) != RUNG_OK)
+        goto done;
+    while ((st = loader_next(l, &b, err)) == RUNG_OK && b) {
+        if ((st = eval_batch(&v, b, err)) != RUNG_OK)
+            break;
+        progress_step(&p, b->n);
+    }
+    if (st == RUNG_OK)
+        conclude(g, reference, &v.t, result, sqnr);
+    result->seconds = clock_seconds() - started;
+done:
+    progress_end(&p);
+    loader_free(l);
+    engine_free(v.e);
+    engine_free(v.ref);
+    mem_free(v.t.signal);
+    mem_free(v.t.noise);
+    return st;
+}
