@@ -129,14 +129,20 @@ void        graph_free(graph *g);
 /* A deep copy with the same ids, independent of g (constants are copied too). */
 rung_status graph_clone(const graph *g, graph **out, rung_error *err);
 
-/* A new value; its name is `hint`, with _1, _2 ... where it is taken. -1: memory is out. */
+/* A new value; its name is `hint`, with _1, _2 ... where it is taken. -1: memory is out (or rank is
+ * over RUNG_MAX_RANK). Moves g->values: pointers into it are stale afterwards. */
 int graph_add_value(graph *g, const char *hint, dtype type, int rank, const int64_t *dims);
 /* A new constant; dims and data are copied into g. -1: memory is out. */
 int graph_add_constant(graph *g, const char *hint, const tensor *t);
 /* A new node at the end of g->nodes (graph_sort puts it in its place), its op looked up. Strings and
- * ids are copied. Returns its index, -1: memory is out. */
+ * ids are copied. Returns its index, -1: memory is out. Domain "ai.onnx" becomes "". Moves g->nodes:
+ * pointers into it are stale afterwards. */
 int graph_add_node(graph *g, const char *op_type, const char *domain, const char *name,
                    const int *in, int n_in, const int *out, int n_out);
+/* The value is appended to the graph's inputs or outputs (copies the list: to build by hand). */
+rung_status graph_mark_input(graph *g, int value, rung_error *err);
+rung_status graph_mark_output(graph *g, int value, rung_error *err);
+rung_status graph_set_opset(graph *g, const char *domain, int64_t version, rung_error *err);
 rung_status graph_set_attr(graph *g, node *n, const attr *a, rung_error *err); /* copies, replaces */
 rung_status graph_set_int(graph *g, node *n, const char *name, int64_t v, rung_error *err);
 rung_status graph_set_ints(graph *g, node *n, const char *name, const int64_t *v, size_t count,
@@ -144,6 +150,7 @@ rung_status graph_set_ints(graph *g, node *n, const char *name, const int64_t *v
 rung_status graph_set_float(graph *g, node *n, const char *name, float v, rung_error *err);
 rung_status graph_set_string(graph *g, node *n, const char *name, const char *v, rung_error *err);
 void        node_remove_attr(node *n, const char *name);
+bool        attr_copy(arena *mem, const attr *from, attr *to); /* deep; false: memory is out */
 rung_status graph_set_metadata(graph *g, const char *key, const char *v, rung_error *err);
 const char *graph_metadata(const graph *g, const char *key); /* NULL: not there */
 
@@ -154,7 +161,7 @@ float       node_float(const node *n, const char *name, float otherwise);
 const char *node_string(const node *n, const char *name, const char *otherwise);
 /* The ints of an attribute: their number, *v set; 0 and *v untouched when it is not there. */
 size_t  node_ints(const node *n, const char *name, const int64_t **v);
-int64_t graph_opset(const graph *g, const char *domain); /* 0: not imported */
+int64_t graph_opset(const graph *g, const char *domain); /* 0: not imported; "ai.onnx" is "" */
 /* "Conv 'layer1.0'" or, without a name, "Conv making 'x12'": how messages name a node. The text is
  * in buf. */
 const char *node_label(const graph *g, const node *n, char *buf, size_t size);
@@ -179,18 +186,22 @@ rung_status graph_sort(graph *g, rung_error *err);
  * dims. Run after each rewrite by tests, and after reading by onnx. */
 rung_status graph_verify(const graph *g, rung_error *err);
 
-/* --- tensors --------------------------------------------------------------------------------- */
+/* --- tensors ---------------------------------------------------------------------------------
+ * Data of type STRING is an array of `bytes`, one an element. */
 /* Number of elements, SIZE_MAX when it overflows or a dimension is negative. */
 size_t tensor_count(const tensor *t);
 size_t dims_count(int rank, const int64_t *dims);
-/* Bytes of count elements of a type: 4-bit types two a byte; 0 for STRING and unknown types. */
+/* Bytes of count elements of a type: 4-bit types two a byte; 0 for STRING and unknown types;
+ * SIZE_MAX when it overflows. */
 size_t dtype_bytes(dtype type, size_t count);
 const char *dtype_name(dtype type); /* "float32", "uint8" ... */
-bool   dtype_is_float(dtype type);
+bool   dtype_valid(dtype type);    /* one of rung.h's numbers, RUNG_UNDEFINED among them */
+bool   dtype_is_float(dtype type); /* F32, F64, F16, BF16 */
 /* Element i as double or as integer; type must be a number (F16, BF16 and 4-bit types too). */
 double  tensor_get(const tensor *t, size_t i);
 int64_t tensor_get_int(const tensor *t, size_t i);
 /* A tensor whose data (uninitialised) is in mem; NULL: memory is out or the size overflows. */
 tensor *tensor_new(arena *mem, dtype type, int rank, const int64_t *dims);
+tensor *tensor_copy(arena *mem, const tensor *t); /* deep; NULL: memory is out */
 
 #endif
