@@ -4,16 +4,35 @@
  * row of a table gives the same bytes as its first, plain-C row, for every input (docs/arithmetic.md).
  * No kernel allocates, dispatches, or reads or writes outside its buffers. Work is split over threads
  * inside: a call with (thread, n_threads) does that thread's share, all threads' shares together are
- * the whole, they touch disjoint outputs.
+ * the whole, they touch disjoint outputs. Kernels without these arguments are split by their caller.
+ * Scales are finite and > 0, zero points in [0, 255], 0 <= lo <= hi <= 255; the floating-point
+ * environment is the default one (round to nearest even).
  *
  * A table lists its rows slowest first and ends with name = NULL; the last row whose CPU bits
- * (base/cpu.h) are present and that fits wins: KERNEL_PICK. */
+ * (base/cpu.h) are present and that fits wins: KERNEL_PICK, conv_pick. */
 #ifndef RUNG_KERNELS_KERNELS_H
 #define RUNG_KERNELS_KERNELS_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* The row of a table for this machine. Every row type begins with name and needs. */
+#define KERNEL_PICK(table) ((table) + kernel_row((table), sizeof *(table)))
+size_t kernel_row(const void *table, size_t row_size);
+
+/* The share [*first, *last) of n items of `thread`; boundaries are multiples of `unit`. */
+static inline void kernel_share(size_t n, size_t unit, int thread, int n_threads, size_t *first,
+                                size_t *last)
+{
+    const size_t units = (n + unit - 1) / unit;
+    const size_t each = units / (size_t)n_threads, extra = units % (size_t)n_threads;
+    const size_t t = (size_t)thread;
+    const size_t a = (t * each + (t < extra ? t : extra)) * unit;
+    const size_t b = a + (each + (t < extra)) * unit;
+    *first = a < n ? a : n;
+    *last = b < n ? b : n;
+}
 
 /* q = clamp(rne((float)acc * mult[c]) + zero, lo, hi), acc int32, one float32 product, one rounding
  * half to even; out-of-range products saturate. */
@@ -25,7 +44,10 @@ typedef struct requant {
 /* --- convolution, pointwise, depthwise, Gemm -------------------------------------------------
  * y[n][oh][ow][oc] = requant(bias[oc] + sum over taps and the group's input channels of
  * (x - x_zero) * w). Padding reads x_zero. Gemm of [m,k] x [k,n] is a convolution with in_h = 1,
- * in_w = m, in_c = k, out_c = n. Exact int32: the caller has refused weights that could overflow. */
+ * in_w = m, in_c = k, out_c = n. Exact int32: the caller has refused weights that could overflow,
+ * |bias[oc]| + 255 * sum |w| < 2^31. Pads at the bottom and right follow from out_h and out_w, no
+ * tap offset may leave int32, groups divides in_c and out_c, every other number is >= 1 (pads and
+ * batch >= 0). */
 typedef struct conv_shape {
     int batch, in_h, in_w, in_c, out_h, out_w, out_c;
     int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left, groups;
@@ -52,8 +74,8 @@ const conv_kernel *conv_pick(const conv_shape *s);
 extern const conv_kernel conv_transpose_u8s8[];
 
 /* --- elementwise ------------------------------------------------------------------------------ */
-/* Add: q = clamp(rne(...)): the float32 formula of docs/arithmetic.md, ONNX Runtime's bytes.
- * b_step = 1: b has n elements; 0: b is one element. y may be a. */
+/* Add and Mul by the float32 formulas of docs/arithmetic.md: ONNX Runtime's bytes.
+ * b_step = 1: b has n elements; 0: b is one element. y may be a or b. */
 typedef struct binary_q {
     float a_scale, b_scale, y_scale;
     int   a_zero, b_zero, y_zero, lo, hi;
@@ -73,11 +95,13 @@ typedef struct table_kernel {
     void (*run)(const uint8_t *x, size_t n, const uint8_t table[256], uint8_t *y);
 } table_kernel;
 extern const table_kernel table_u8[];
-/* table[q] = clamp(rne(f(x_scale * (q - x_zero)) / y_scale) + y_zero), f evaluated in double. */
+/* table[q] = clamp(rne(f(x_scale * (q - x_zero)) / y_scale) + y_zero): the argument in float32 as
+ * DequantizeLinear gives it, f in double, its result rounded to float32, then as QuantizeLinear. */
 void table_make(double (*f)(double x, const void *ctx), const void *ctx, float x_scale, int x_zero,
                 float y_scale, int y_zero, int lo, int hi, uint8_t table[256]);
 
-/* QuantizeLinear: q = clamp(rne(x / scale) + zero, lo, hi), float32 division; NaN gives zero. */
+/* QuantizeLinear: q = clamp(rne(x / scale) + zero, lo, hi), float32 division; NaN gives the
+ * zero point (clamped to [lo, hi] too). */
 typedef struct quantize_kernel {
     const char *name;
     unsigned    needs;
@@ -105,11 +129,16 @@ typedef struct pool_q {
 typedef struct pool_kernel {
     const char *name;
     unsigned    needs;
-    /* Max pools ignore q's scales (the output has the input's parameters); q may then be NULL. */
+    /* Max pools use of q only lo and hi (the output has the input's parameters); NULL: no clamp.
+     * A window with no input in it gives lo, in average pools the value 0. */
     void (*run)(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y, int thread,
                 int n_threads);
 } pool_kernel;
-extern const pool_kernel max_pool_u8[], avg_pool_u8[]; /* global pool: the kernel is the image */
+extern const pool_kernel max_pool_u8[], avg_pool_u8[];
+/* GlobalAveragePool: exact integer sums, another formula than an AveragePool as large as the image
+ * (so has ONNX Runtime). Of the shape only batch, in_h, in_w and channels count;
+ * in_h * in_w <= 2^23. */
+extern const pool_kernel global_avg_pool_u8[];
 
 /* --- movement --------------------------------------------------------------------------------- */
 /* y[i0]..[ir] = x[...]: dims of the loop, strides in elements of either side (0 repeats, negative

@@ -1,0 +1,29 @@
+/* Which row of a table runs on this machine. */
+#include "base/cpu.h"
+#include "kernels/kernels.h"
+
+typedef struct row_head {
+    const char *name;
+    unsigned needs;
+} row_head;
+
+size_t kernel_row(const void *table, size_t row_size)
+{
+    size_t best = 0;
+    for (size_t i = 0;; i++) {
+        const row_head *row = (const void *)((const char *)table + i * row_size);
+        if (!row->name)
+            return best;
+        if (cpu_has(row->needs))
+            best = i;
+    }
+}
+
+const conv_kernel *conv_pick(const conv_shape *s)
+{
+    const conv_kernel *best = conv_u8s8;
+    for (const conv_kernel *k = conv_u8s8; k->name; k++)
+        if (cpu_has(k->needs) && k->fits(s))
+            best = k;
+    return best;
+}

@@ -1,0 +1,53 @@
+/* Resize in plain C, channels-last. */
+#include <string.h>
+
+#include "kernels/arith.h"
+#include "kernels/kernels.h"
+
+void resize_nearest_u8(const uint8_t *x, int batch, int in_h, int in_w, int channels,
+                       const int32_t *rows, int out_h, const int32_t *cols, int out_w, uint8_t *y,
+                       int thread, int n_threads)
+{
+    const size_t pixel = channels;
+    size_t row, last;
+    kernel_share((size_t)batch * out_h, 1, thread, n_threads, &row, &last);
+    for (; row < last; row++) {
+        const uint8_t *from = x + (row / out_h * in_h + rows[row % out_h]) * in_w * pixel;
+        uint8_t *to = y + row * out_w * pixel;
+        if (channels == 1)
+            for (int ox = 0; ox < out_w; ox++)
+                to[ox] = from[cols[ox]];
+        else
+            for (int ox = 0; ox < out_w; ox++)
+                memcpy(to + ox * pixel, from + cols[ox] * pixel, pixel);
+    }
+}
+
+void resize_linear_u8(const uint8_t *x, int batch, int in_h, int in_w, int channels,
+                      const resize_tap *rows, int out_h, const resize_tap *cols, int out_w,
+                      const pool_q *q, uint8_t *y, int thread, int n_threads)
+{
+    const float ratio = q->x_scale / q->y_scale;
+    const size_t pixel = channels;
+    size_t row, last;
+    kernel_share((size_t)batch * out_h, 1, thread, n_threads, &row, &last);
+    for (; row < last; row++) {
+        const resize_tap r = rows[row % out_h];
+        const uint8_t *image = x + row / out_h * in_h * in_w * pixel;
+        const uint8_t *top = image + (size_t)r.i0 * in_w * pixel;
+        const uint8_t *bottom = image + (size_t)r.i1 * in_w * pixel;
+        uint8_t *to = y + row * out_w * pixel;
+        for (int ox = 0; ox < out_w; ox++, to += pixel) {
+            const resize_tap c = cols[ox];
+            const size_t a = c.i0 * pixel, b = c.i1 * pixel;
+            for (int i = 0; i < channels; i++) {
+                const float upper = (float)(top[a + i] - q->x_zero) * c.w0 +
+                                    (float)(top[b + i] - q->x_zero) * c.w1;
+                const float lower = (float)(bottom[a + i] - q->x_zero) * c.w0 +
+                                    (float)(bottom[b + i] - q->x_zero) * c.w1;
+                to[i] = round_to_u8((upper * r.w0 + lower * r.w1) * ratio, q->y_zero, q->lo,
+                                    q->hi);
+            }
+        }
+    }
+}
