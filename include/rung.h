@@ -95,6 +95,11 @@ RUNG_API rung_status rung_model_load_memory(const void *data, size_t size, rung_
 RUNG_API rung_status rung_model_save(const rung_model *model, const char *path, rung_error *err);
 RUNG_API void        rung_model_free(rung_model *model);
 
+/* The inputs that a caller must feed, in the model's order (initializers are not among them). The
+ * name is the model's; NULL: i is out of range. */
+RUNG_API int         rung_model_n_inputs(const rung_model *model);
+RUNG_API const char *rung_model_input_name(const rung_model *model, int i);
+
 /* What the model is: as text for a person or as one JSON object (docs/cli.md lists its keys).
  * *text is the caller's: rung_text_free. */
 RUNG_API rung_status rung_model_inspect(const rung_model *model, bool json, char **text,
@@ -149,7 +154,6 @@ typedef struct rung_diagnostic {
     const char *code;  /* "bias-overflow", "unseen-tensor" ...: docs/cli.md lists them */
     const char *where; /* the node's or tensor's name */
     const char *message;
-    bool        is_error;
 } rung_diagnostic;
 typedef struct rung_diagnostics rung_diagnostics;
 RUNG_API size_t rung_diagnostics_count(const rung_diagnostics *d);

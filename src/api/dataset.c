@@ -47,15 +47,15 @@ static rung_status open_described(const char *spec, dataset_options *opt, const 
     return st;
 }
 
-rung_status rung_dataset_open(const char *spec, const char *preprocess, const rung_model *model,
+rung_status rung_dataset_open(const char *spec, const char *pre, const rung_model *model,
                               int n_threads, rung_dataset **out, rung_error *err)
 {
     if (!spec || !out)
         return fail(err, RUNG_EARGUMENT, "rung_dataset_open: spec and out must not be NULL");
-    if (!preprocess && model)
-        preprocess = graph_metadata(model->g, "rung.preprocess");
+    if (!pre && model)
+        pre = graph_metadata(model->g, "rung.preprocess");
     dataset_options opt = { .n_workers = n_threads };
-    rung_status st = preprocess_parse(preprocess, &opt.pre, err);
+    rung_status st = preprocess_parse(pre, &opt.pre, err);
     if (st != RUNG_OK)
         return st;
     rung_dataset *d = mem_zero(1, sizeof *d);

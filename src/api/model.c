@@ -54,6 +54,17 @@ void rung_model_free(rung_model *model)
     mem_free(model);
 }
 
+int rung_model_n_inputs(const rung_model *model)
+{
+    return model ? model->g->n_inputs : 0;
+}
+
+const char *rung_model_input_name(const rung_model *model, int i)
+{
+    return i >= 0 && i < rung_model_n_inputs(model) ? model->g->values[model->g->inputs[i]].name
+                                                    : NULL;
+}
+
 rung_status rung_model_inspect(const rung_model *model, bool json, char **text, rung_error *err)
 {
     if (!model || !text)
@@ -73,7 +84,7 @@ size_t rung_diagnostics_count(const rung_diagnostics *d)
 
 rung_diagnostic rung_diagnostics_get(const rung_diagnostics *d, size_t i)
 {
-    static const rung_diagnostic none = { "", "", "", false };
+    static const rung_diagnostic none = { "", "", "" };
     return d && i < d->n ? d->list[i] : none;
 }
 

@@ -20,7 +20,7 @@ static rung_status check_options(const rung_quant_options *o, rung_error *err)
 
 rung_status rung_quantize_static(const rung_model *model, rung_dataset *data,
                                  const rung_quant_options *options, rung_model **out,
-                                 rung_diagnostics **diagnostics, rung_error *err)
+                                 rung_diagnostics **remarks, rung_error *err)
 {
     rung_quant_options opt;
     graph *g = NULL;
@@ -51,8 +51,8 @@ rung_status rung_quantize_static(const rung_model *model, rung_dataset *data,
 done:
     graph_free(g);
     mem_free(m);
-    if (diagnostics)
-        *diagnostics = diag; /* after a failure too: it may say why */
+    if (remarks)
+        *remarks = diag; /* after a failure too: it may say why */
     else
         diagnostics_free(diag);
     return st;

@@ -1,0 +1,186 @@
+#include "cli.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* Which input an argument NAME=FILE is for; *file is set behind the '='. A name may itself hold '=':
+ * the longest input name that fits wins. -1: none. */
+static int input_index(const rung_model *model, const char *arg, const char **file)
+{
+    int best = -1;
+    size_t best_length = 0;
+    for (int i = 0; i < rung_model_n_inputs(model); i++) {
+        const char *name = rung_model_input_name(model, i);
+        const size_t n = strlen(name);
+        if (strncmp(arg, name, n) == 0 && arg[n] == '=' && (best < 0 || n > best_length)) {
+            best = i;
+            best_length = n;
+            *file = arg + n + 1;
+        }
+    }
+    return best;
+}
+
+/* Loads every --input; arrays: [n_inputs], data NULL where none was given. */
+static int load_inputs(const options *o, const rung_model *model, rung_tensor *arrays)
+{
+    rung_error err;
+    for (int i = 0; i < o->n_inputs; i++) {
+        const char *file = NULL;
+        const int at = input_index(model, o->inputs[i], &file);
+        if (at < 0)
+            return misused(&cmd_run, "--input '%s': NAME=FILE.npy is wanted, NAME an input of the "
+                           "model ('rung inspect' lists them)", o->inputs[i]);
+        if (arrays[at].data)
+            return misused(&cmd_run, "--input '%s': this input is given twice", o->inputs[i]);
+        if (rung_npy_load(file, &arrays[at], &err) != RUNG_OK)
+            return failed(&cmd_run, &err);
+    }
+    for (int i = 0; i < rung_model_n_inputs(model); i++)
+        if (!arrays[i].data)
+            return misused(&cmd_run, "--input %s=FILE.npy is missing",
+                           rung_model_input_name(model, i));
+    return EXIT_GOOD;
+}
+
+static size_t element_bytes(rung_dtype type)
+{
+    switch (type) {
+    case RUNG_F64: case RUNG_I64: case RUNG_U64: return 8;
+    case RUNG_F32: case RUNG_I32: case RUNG_U32: return 4;
+    case RUNG_F16: case RUNG_BF16: case RUNG_I16: case RUNG_U16: return 2;
+    case RUNG_U8: case RUNG_I8: case RUNG_BOOL: return 1;
+    default: return 0;
+    }
+}
+
+static size_t tensor_bytes(const rung_tensor *t)
+{
+    size_t n = element_bytes(t->type);
+    for (int i = 0; i < t->rank; i++)
+        n *= (size_t)t->dims[i];
+    return n;
+}
+
+static int feed(rung_session *s, const rung_tensor *arrays)
+{
+    for (int i = 0; i < rung_session_n_inputs(s); i++) {
+        const rung_tensor *to = rung_session_input(s, i);
+        if (arrays[i].type != to->type) {
+            fprintf(stderr, "rung run: input '%s': the array's element type is not the model's; "
+                    "convert it first ('rung inspect' says which is wanted)\n",
+                    rung_session_input_name(s, i));
+            return EXIT_FAILED;
+        }
+        memcpy(to->data, arrays[i].data, tensor_bytes(to)); /* the session took the array's dims */
+    }
+    return EXIT_GOOD;
+}
+
+/* DIR/NAME.npy, characters of NAME outside [A-Za-z0-9._-] replaced by '_'. The caller frees it. */
+static char *output_path(const char *dir, const char *name)
+{
+    const size_t size = strlen(dir) + strlen(name) + sizeof "/.npy";
+    char *path = malloc(size);
+    if (!path)
+        return NULL;
+    const int at = snprintf(path, size, "%s/", dir);
+    snprintf(path + at, size - (size_t)at, "%s.npy", name);
+    for (size_t i = 0; i < strlen(name); i++) {
+        char *c = path + at + i;
+        if (!isalnum((unsigned char)*c) && *c != '.' && *c != '_' && *c != '-')
+            *c = '_';
+    }
+    return path;
+}
+
+static int save_outputs(const rung_session *s, const char *dir)
+{
+    rung_error err;
+    if (mkdir(dir, 0777) != 0 && errno != EEXIST) {
+        fprintf(stderr, "rung run: cannot make folder '%s': %s\n", dir, strerror(errno));
+        return EXIT_FAILED;
+    }
+    for (int i = 0; i < rung_session_n_outputs(s); i++) {
+        char *path = output_path(dir, rung_session_output_name(s, i));
+        if (!path) {
+            fprintf(stderr, "rung run: out of memory\n");
+            return EXIT_FAILED;
+        }
+        const rung_status st = rung_npy_save(path, rung_session_output(s, i), &err);
+        if (st == RUNG_OK)
+            fprintf(stderr, "%s\n", path);
+        free(path);
+        if (st != RUNG_OK)
+            return failed(&cmd_run, &err);
+    }
+    return EXIT_GOOD;
+}
+
+static int run_model(const options *o, const rung_model *model, rung_tensor *arrays)
+{
+    rung_session *s = NULL;
+    rung_error err;
+    int status = load_inputs(o, model, arrays);
+    if (status != EXIT_GOOD)
+        return status;
+    const rung_session_options so = { .size = sizeof so, .n_threads = (int)o->threads,
+                                      .inputs = arrays };
+    if (rung_session_create(model, &so, &s, &err) != RUNG_OK)
+        return failed(&cmd_run, &err);
+    status = feed(s, arrays);
+    if (status == EXIT_GOOD && rung_session_run(s, &err) != RUNG_OK)
+        status = failed(&cmd_run, &err);
+    if (status == EXIT_GOOD)
+        status = save_outputs(s, o->output);
+    rung_session_free(s);
+    return status;
+}
+
+static int run(int argc, char **argv)
+{
+    options o;
+    rung_model *model = NULL;
+    rung_tensor *arrays = NULL;
+    rung_error err;
+    int n = 0, status = options_parse(&cmd_run, argc, argv, "input output threads", &o);
+    if (status != EXIT_GOOD || o.help)
+        goto done;
+    if (!o.output) {
+        status = misused(&cmd_run, "--output DIR is missing: where the results go");
+        goto done;
+    }
+    if (rung_model_load(o.model, &model, &err) != RUNG_OK) {
+        status = failed(&cmd_run, &err);
+        goto done;
+    }
+    n = rung_model_n_inputs(model);
+    arrays = calloc((size_t)n + 1, sizeof *arrays);
+    if (arrays)
+        status = run_model(&o, model, arrays);
+    else
+        status = (fprintf(stderr, "rung run: out of memory\n"), EXIT_FAILED);
+done:
+    for (int i = 0; arrays && i < n; i++)
+        rung_npy_free(&arrays[i]);
+    free(arrays);
+    rung_model_free(model);
+    options_free(&o);
+    return status;
+}
+
+const command cmd_run = {
+    "run", "runs a model on .npy arrays, writes its outputs as .npy",
+    "Usage: rung run MODEL --input NAME=FILE.npy ... --output DIR [--threads N]\n\n"
+    "Runs the model once. Open dimensions take the arrays' sizes. Each output is written to\n"
+    "DIR/NAME.npy; characters of NAME outside [A-Za-z0-9._-] become '_'.\n\n"
+    "  --input NAME=FILE   one for every input of the model\n"
+    "  -o, --output DIR    made when it is not there\n"
+    "  --threads N         default: all processors\n\n"
+    "Example:\n"
+    "  rung run net_int8.onnx --input input=x.npy --output results\n",
+    run,
+};

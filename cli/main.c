@@ -1,0 +1,52 @@
+/* rung: the command line. */
+#include "cli.h"
+
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+static const command *const commands[] = { &cmd_inspect, &cmd_quantize, &cmd_eval, &cmd_bench,
+                                           &cmd_run, NULL };
+
+static void on_signal(int sig)
+{
+    rung_remove_temporaries();
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+static void print_help(FILE *to)
+{
+    fputs("rung makes trained neural networks small and fast by quantization.\n\n"
+          "Usage: rung COMMAND MODEL [options]\n\nCommands:\n", to);
+    for (const command *const *c = commands; *c; c++)
+        fprintf(to, "  %-10s%s\n", (*c)->name, (*c)->summary);
+    fputs("\n'rung COMMAND --help' explains a command, with examples. 'rung --version' says which\n"
+          "rung this is. RUNG_CPU=ref|avx2|avx512vnni forces a level of the processor.\n"
+          "Exit status: 0 success, 1 failure, 2 usage.\n", to);
+}
+
+int main(int argc, char **argv)
+{
+    rung_error err;
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    signal(SIGHUP, on_signal);
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        print_help(argc < 2 ? stderr : stdout);
+        return argc < 2 ? EXIT_USAGE : EXIT_GOOD;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("rung %s\n", rung_version());
+        return EXIT_GOOD;
+    }
+    if (rung_check_cpu(&err) != RUNG_OK) {
+        fprintf(stderr, "rung: %s\n", err.message);
+        return EXIT_FAILED;
+    }
+    for (const command *const *c = commands; *c; c++)
+        if (strcmp((*c)->name, argv[1]) == 0)
+            return (*c)->run(argc - 1, argv + 1);
+    fprintf(stderr, "rung: '%s' is not a command. Try 'rung --help'.\n", argv[1]);
+    return EXIT_USAGE;
+}

@@ -1,0 +1,205 @@
+#include "cli.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+int failed(const command *c, const rung_error *err)
+{
+    fprintf(stderr, "rung %s: %s\n", c->name, err->message);
+    return EXIT_FAILED;
+}
+
+int misused(const command *c, const char *fmt, ...)
+{
+    va_list args;
+    fprintf(stderr, "rung %s: ", c->name);
+    va_start(args, fmt);
+    vfprintf(stderr, fmt, args);
+    va_end(args);
+    fprintf(stderr, "\nTry 'rung %s --help'.\n", c->name);
+    return EXIT_USAGE;
+}
+
+int finish(const command *c)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return EXIT_GOOD;
+    fprintf(stderr, "rung %s: cannot write to standard output: %s\n", c->name, strerror(errno));
+    return EXIT_FAILED;
+}
+
+static const struct option long_options[] = {
+    { "help", no_argument, NULL, 'h' },
+    { "output", required_argument, NULL, 'o' },
+    { "data", required_argument, NULL, 'd' },
+    { "reference", required_argument, NULL, 'R' },
+    { "preprocess", required_argument, NULL, 'p' },
+    { "mode", required_argument, NULL, 'm' },
+    { "range", required_argument, NULL, 'r' },
+    { "percentile", required_argument, NULL, 'P' },
+    { "act-type", required_argument, NULL, 'a' },
+    { "act-symmetric", no_argument, NULL, 'y' },
+    { "weight-scheme", required_argument, NULL, 'w' },
+    { "exclude", required_argument, NULL, 'x' },
+    { "ops", required_argument, NULL, 'O' },
+    { "input", required_argument, NULL, 'i' },
+    { "samples", required_argument, NULL, 'n' },
+    { "seed", required_argument, NULL, 'S' },
+    { "threads", required_argument, NULL, 't' },
+    { "batch", required_argument, NULL, 'b' },
+    { "seconds", required_argument, NULL, 's' },
+    { "json", no_argument, NULL, 'j' },
+    { "quiet", no_argument, NULL, 'q' },
+    { "profile", no_argument, NULL, 'f' },
+    { NULL, 0, NULL, 0 },
+};
+
+static bool is_allowed(const char *allowed, const char *name)
+{
+    const size_t n = strlen(name);
+    for (const char *at = allowed; (at = strstr(at, name)) != NULL; at += n)
+        if ((at == allowed || at[-1] == ' ') && (at[n] == ' ' || at[n] == '\0'))
+            return true;
+    return strcmp(name, "help") == 0;
+}
+
+static bool to_long(const char *text, long lo, long hi, long *out)
+{
+    char *end;
+    errno = 0;
+    const long v = strtol(text, &end, 10);
+    if (errno || end == text || *end || v < lo || v > hi)
+        return false;
+    *out = v;
+    return true;
+}
+
+static bool to_double(const char *text, double lo, double hi, double *out)
+{
+    char *end;
+    const double v = strtod(text, &end);
+    if (end == text || *end || !(v >= lo && v <= hi))
+        return false;
+    *out = v;
+    return true;
+}
+
+/* "a,b,c" appended to a list; the text (a word of argv) is cut in place. */
+static bool add_words(char *text, const char ***list, int *n)
+{
+    for (char *word = strtok(text, ","); word; word = strtok(NULL, ",")) {
+        const char **grown = realloc(*list, (size_t)(*n + 1) * sizeof **list);
+        if (!grown)
+            return false;
+        *list = grown;
+        grown[(*n)++] = word;
+    }
+    return true;
+}
+
+static bool add_word(const char *word, const char ***list, int *n)
+{
+    const char **grown = realloc(*list, (size_t)(*n + 1) * sizeof **list);
+    if (!grown)
+        return false;
+    *list = grown;
+    grown[(*n)++] = word;
+    return true;
+}
+
+/* Options whose value is a text. */
+static bool take_text(options *o, int opt, const char *text)
+{
+    switch (opt) {
+    case 'o': o->output = text; return true;
+    case 'd': o->data = text; return true;
+    case 'R': o->reference = text; return true;
+    case 'p': o->preprocess = text; return true;
+    case 'm': o->mode = text; return true;
+    case 'r': o->range = text; return true;
+    case 'a': o->act_type = text; return true;
+    case 'w': o->weight_scheme = text; return true;
+    default: return false;
+    }
+}
+
+static bool take_flag(options *o, int opt)
+{
+    switch (opt) {
+    case 'y': o->symmetric = true; return true;
+    case 'j': o->json = true; return true;
+    case 'q': o->quiet = true; return true;
+    case 'f': o->profile = true; return true;
+    default: return false;
+    }
+}
+
+/* Options whose value is a number. false: the value does not fit. */
+static bool take_number(options *o, int opt, const char *text)
+{
+    switch (opt) {
+    case 'n': return to_long(text, 1, 1000000000, &o->samples);
+    case 'S': return to_long(text, 0, 2147483647, &o->seed);
+    case 't': return to_long(text, 1, 1024, &o->threads);
+    case 'b': return to_long(text, 1, 65536, &o->batch);
+    case 'P': return to_double(text, 50, 100, &o->percentile);
+    default: return to_double(text, 0.01, 3600, &o->seconds);
+    }
+}
+
+static int take(const command *c, options *o, int opt, const char *name)
+{
+    bool memory = true;
+    if (take_flag(o, opt) || take_text(o, opt, optarg))
+        return EXIT_GOOD;
+    if (opt == 'x')
+        memory = add_words(optarg, &o->exclude, &o->n_exclude);
+    else if (opt == 'O')
+        memory = add_words(optarg, &o->ops, &o->n_ops);
+    else if (opt == 'i')
+        memory = add_word(optarg, &o->inputs, &o->n_inputs);
+    else if (!take_number(o, opt, optarg))
+        return misused(c, "--%s '%s': a number in range is wanted", name, optarg);
+    if (memory)
+        return EXIT_GOOD;
+    fprintf(stderr, "rung %s: out of memory\n", c->name);
+    return EXIT_FAILED;
+}
+
+int options_parse(const command *c, int argc, char **argv, const char *allowed, options *o)
+{
+    int opt, index = -1, status;
+    *o = (options){ 0 };
+    opterr = 0;
+    while ((opt = getopt_long(argc, argv, ":o:h", long_options, &index)) != -1) {
+        if (opt == ':')
+            return misused(c, "'%s' wants a value", argv[optind - 1]);
+        if (opt == '?')
+            return misused(c, "unknown option '%s'", argv[optind - 1]);
+        const char *name = opt == 'o' ? "output" : opt == 'h' ? "help" : long_options[index].name;
+        if (!is_allowed(allowed, name))
+            return misused(c, "--%s is not an option of this command", name);
+        if (opt == 'h') {
+            fputs(c->help, stdout);
+            o->help = true;
+            return finish(c);
+        }
+        if ((status = take(c, o, opt, name)) != EXIT_GOOD)
+            return status;
+    }
+    if (optind == argc)
+        return misused(c, "no model is given");
+    if (optind + 1 < argc)
+        return misused(c, "one model is wanted, '%s' is left over", argv[optind + 1]);
+    o->model = argv[optind];
+    return EXIT_GOOD;
+}
+
+void options_free(options *o)
+{
+    free(o->exclude);
+    free(o->ops);
+    free(o->inputs);
+}
