@@ -156,8 +156,8 @@ static rung_status open_output(file_writer *w, rung_error *err)
     w->target = real;
     const rung_status status = create_temporary(w, st.st_mode & 0777, err);
     /* Adds what the umask took; a file system without modes may refuse, and then loses nothing. */
-    if (status == RUNG_OK && fchmod(w->fd, st.st_mode & 0777) != 0)
-        errno = 0;
+    if (status == RUNG_OK)
+        (void)fchmod(w->fd, st.st_mode & 0777);
     return status;
 }
 
