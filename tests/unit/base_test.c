@@ -233,7 +233,7 @@ static void test_arena_without_memory(void **state)
 }
 
 enum { KEYS = 10000 };
-static char keys[KEYS][16];
+static char keys[KEYS][24];
 
 static void make_keys(void)
 {
