@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* --- reading ----------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 const attr *node_attr(const node *n, const char *name)
 {
@@ -64,7 +64,7 @@ const char *node_label(const graph *g, const node *n, char *buf, size_t size)
     return buf;
 }
 
-/* --- setting ----------------------------------------------------------------------------------- */
+/* --- setting ---------------------------------------------------------------------------------- */
 
 static bool copy_bytes(arena *mem, bytes *b)
 {

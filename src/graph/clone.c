@@ -54,7 +54,8 @@ static bool copy_node(graph *c, node *n)
     if (!copy_string(c->mem, &n->name) || !copy_string(c->mem, &n->op_type) ||
         !copy_string(c->mem, &n->domain) || !copy_bytes(c->mem, &n->extra))
         return false;
-    if (!copy_ids(c->mem, &n->inputs, n->n_inputs) || !copy_ids(c->mem, &n->outputs, n->n_outputs) ||
+    if (!copy_ids(c->mem, &n->inputs, n->n_inputs) ||
+        !copy_ids(c->mem, &n->outputs, n->n_outputs) ||
         !copy_ids(c->mem, &n->captures, n->n_captures))
         return false;
     attr *attrs = arena_zero(c->mem, (size_t)n->n_attrs, sizeof *attrs);

@@ -140,7 +140,7 @@ int graph_add_node(graph *g, const char *op_type, const char *domain, const char
     return index;
 }
 
-/* --- opsets and metadata ----------------------------------------------------------------------- */
+/* --- opsets and metadata ---------------------------------------------------------------------- */
 
 static bool same_domain(const char *a, const char *b)
 {

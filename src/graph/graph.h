@@ -2,11 +2,11 @@
  * QuantizeLinear / DequantizeLinear nodes in it; there is no second representation.
  *
  * Ids. A value is named by its index in g->values, a node by its index in g->nodes. Value ids never
- * change, not by a pass and not by graph_clone: a pass keeps its notes in its own arrays, indexed by
- * value id. Node indices change when graph_sort runs. Nodes stand in execution order.
+ * change, not by a pass and not by graph_clone: a pass keeps its notes in its own arrays, by value
+ * id. Node indices change when graph_sort runs. Nodes stand in execution order.
  *
  * Memory. Everything a graph points to lives in g->mem (or is mapped and unmapped with it), so
- * nothing is freed singly. Constants are read-only once in the graph: to change one, make another. */
+ * nothing is freed singly. Constants are read-only once in the graph: make another instead. */
 #ifndef RUNG_GRAPH_GRAPH_H
 #define RUNG_GRAPH_GRAPH_H
 
@@ -36,12 +36,12 @@ typedef struct value {
     int64_t       dims[RUNG_MAX_RANK];
     const char   *symbols[RUNG_MAX_RANK]; /* dim_param, or NULL */
     const tensor *constant; /* an initializer, or NULL */
-    bool          is_input; /* a graph input that the caller must feed: not an initializer's default */
+    bool          is_input; /* the caller must feed it: not an initializer's default */
     bool          is_output;
     bool          has_info;  /* the file declared it in value_info: declare it again */
     bool          listed_input; /* an initializer that the file lists as graph input too */
     int           producer;  /* node index or -1; kept right by graph_sort */
-    bytes         type_proto; /* a type that is no tensor (sequence, map, optional), as it was read */
+    bytes         type_proto; /* a type that is no tensor (sequence, map ...), as it was read */
     bytes         extra;     /* fields of its ValueInfoProto that rung does not know */
 } value;
 
@@ -91,7 +91,7 @@ typedef struct node {
     int         n_captures;
     attr       *attrs;
     int         n_attrs;
-    bytes       extra; /* fields of its NodeProto that rung does not know (doc_string, metadata ...) */
+    bytes       extra; /* fields of its NodeProto that rung does not know (doc_string ...) */
     bool        dead;  /* removed; graph_sort drops it */
 } node;
 
@@ -134,16 +134,17 @@ rung_status graph_clone(const graph *g, graph **out, rung_error *err);
 int graph_add_value(graph *g, const char *hint, dtype type, int rank, const int64_t *dims);
 /* A new constant; dims and data are copied into g. -1: memory is out. */
 int graph_add_constant(graph *g, const char *hint, const tensor *t);
-/* A new node at the end of g->nodes (graph_sort puts it in its place), its op looked up. Strings and
- * ids are copied. Returns its index, -1: memory is out. Domain "ai.onnx" becomes "". Moves g->nodes:
- * pointers into it are stale afterwards. */
+/* A new node at the end of g->nodes (graph_sort puts it in its place), its op looked up. Strings
+ * and ids are copied. Returns its index, -1: memory is out. Domain "ai.onnx" becomes "". Moves
+ * g->nodes: pointers into it are stale afterwards. */
 int graph_add_node(graph *g, const char *op_type, const char *domain, const char *name,
                    const int *in, int n_in, const int *out, int n_out);
 /* The value is appended to the graph's inputs or outputs (copies the list: to build by hand). */
 rung_status graph_mark_input(graph *g, int value, rung_error *err);
 rung_status graph_mark_output(graph *g, int value, rung_error *err);
 rung_status graph_set_opset(graph *g, const char *domain, int64_t version, rung_error *err);
-rung_status graph_set_attr(graph *g, node *n, const attr *a, rung_error *err); /* copies, replaces */
+/* Copies; replaces an attribute of that name. */
+rung_status graph_set_attr(graph *g, node *n, const attr *a, rung_error *err);
 rung_status graph_set_int(graph *g, node *n, const char *name, int64_t v, rung_error *err);
 rung_status graph_set_ints(graph *g, node *n, const char *name, const int64_t *v, size_t count,
                            rung_error *err);

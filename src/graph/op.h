@@ -13,10 +13,11 @@ typedef struct value_info {
     const tensor *data; /* its content where that is known: constants, and what Shape gives */
 } value_info;
 
-/* in[i] = NULL: absent. out[i] arrives with rank = -1, type undefined; absent outputs too are there
- * to be written. An infer that cannot say leaves rank = -1 or DIM_UNKNOWN; one that finds a breach
- * of the operator's rules returns RUNG_EMODEL, its sentence without the node's name (the caller
- * puts that before it). Temporaries and *out->data may be made in mem. */
+/* in[i] = NULL: absent (in has at least 16 entries, out 8). out[i] arrives with rank = -1, type
+ * undefined; absent outputs too are there to be written. An infer that cannot say leaves rank = -1
+ * or DIM_UNKNOWN; one that finds a breach of the operator's rules returns RUNG_EMODEL, its sentence
+ * without the node's name (the caller puts that before it). Temporaries and *out->data may be made
+ * in mem. */
 typedef struct infer_args {
     const node       *n;
     int64_t           opset; /* of the node's domain */
@@ -50,7 +51,7 @@ typedef enum quant_kind {
 typedef struct quant_rule {
     quant_kind kind;
     unsigned   activations; /* bit i: input i is an activation to quantize (all inputs: ~0u) */
-    int        weight;      /* input that is a weight when it is constant; 0: none (input 0 never is) */
+    int        weight;      /* input that is a weight when it is constant; 0: none */
     int        weight_axis; /* its output-channel axis (Gemm: for transB = 1; the rule of the pass
                              * knows transB, MatMul's is -1: the last) */
     int        bias;        /* input that is a bias; 0: none */
@@ -79,9 +80,10 @@ typedef struct op_def {
     layout_wish layout;
 } op_def;
 
-/* Inference over the whole graph. info[g->n_values] is filled; input_dims[i] (NULL, or one entry per
- * graph input, each NULL or the dims of that input's rank) replaces what the model declares. Small
- * integer values (shapes) are evaluated on the way. Failures name the node. */
+/* Inference over the whole graph. info[g->n_values] is filled; input_dims[i] (NULL, or one entry
+ * per graph input, each NULL or the dims of that input's rank; DIM_UNKNOWN: as declared) replaces
+ * what the model declares: of the values behind, only what operators infer counts then, their declared
+ * dims may be stale. Small contents (shapes) are evaluated on the way. Failures name the node. */
 rung_status graph_infer(const graph *g, const int64_t *const *input_dims, arena *mem,
                         value_info *info, rung_error *err);
 

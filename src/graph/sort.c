@@ -5,7 +5,7 @@
 
 #include "base/mem.h"
 
-/* --- uses -------------------------------------------------------------------------------------- */
+/* --- uses ------------------------------------------------------------------------------------- */
 
 static void count_uses(const graph *g, int *count)
 {
@@ -65,11 +65,11 @@ void graph_replace_uses(graph *g, int from, int to)
                 g->nodes[i].inputs[k] = to;
 }
 
-/* --- sort -------------------------------------------------------------------------------------- */
+/* --- sort ------------------------------------------------------------------------------------- */
 
 enum { NEW, OPEN, DONE };
 
-/* A depth-first walk: each node behind the makers of its operands, otherwise in the order it stood. */
+/* A depth-first walk: each node behind the makers of its operands, else in the order it stood. */
 typedef struct walk {
     const graph   *g;
     const int     *maker; /* [n_values] */

@@ -175,7 +175,7 @@ static rung_status check_nodes(const graph *g, unsigned char *ready, rung_error 
     for (size_t v = 0; st == RUNG_OK && v < g->n_values; v++) {
         const int made_by = g->values[v].producer;
         if (made_by != -1 && (!ready[v] || g->values[v].is_input || g->values[v].constant))
-            st = fail(err, RUNG_EMODEL, "value '%s' names node %d as producer, which does not make it",
+            st = fail(err, RUNG_EMODEL, "value '%s' names node %d as its maker, which it is not",
                       g->values[v].name, made_by);
     }
     return st;
