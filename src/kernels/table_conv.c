@@ -1,9 +1,15 @@
 /* The rows of convolution, slowest first. */
+#include "base/cpu.h"
 #include "kernels/ref/ref.h"
+#include "kernels/x86/x86.h"
 
 const conv_kernel conv_u8s8[] = {
     {"ref", 0, conv_fits_ref, conv_packed_size_ref, conv_pack_ref, conv_scratch_size_ref,
      conv_run_ref},
+#if defined(__x86_64__)
+    {"avx512vnni", CPU_AVX512_VNNI, gemm_fits_avx512vnni, gemm_packed_size_avx512vnni,
+     gemm_pack_avx512vnni, gemm_scratch_size_avx512vnni, gemm_run_avx512vnni},
+#endif
     {0},
 };
 
