@@ -9,6 +9,9 @@ const conv_kernel conv_u8s8[] = {
 #if defined(__x86_64__)
     {"avx512vnni", CPU_AVX512_VNNI, gemm_fits_avx512vnni, gemm_packed_size_avx512vnni,
      gemm_pack_avx512vnni, gemm_scratch_size_avx512vnni, gemm_run_avx512vnni},
+    {"avx512vnni depthwise", CPU_AVX512_VNNI, depthwise_fits_avx512vnni,
+     depthwise_packed_size_avx512vnni, depthwise_pack_avx512vnni,
+     depthwise_scratch_size_avx512vnni, depthwise_run_avx512vnni},
 #endif
     {0},
 };

@@ -372,7 +372,7 @@ void gemm_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t 
     uint8_t *pad = at += round64(taps * sizeof *offset);
     const uint8_t **rows = (const uint8_t **)(void *)(at += round64(s->in_c));
     uint8_t *gathered = at + round64(p.chunk * p.taps * sizeof *rows);
-    const row_source source = row_source_of(s, x, pad, offset);
+    const row_source source = row_source_of(s, x, pad, offset, (int)taps);
     if (!source.direct)
         memset(pad, x_zero, s->in_c);
     for (; row < last; row += p.chunk) {

@@ -10,16 +10,16 @@ typedef struct row_source {
     const uint8_t *x;
     const uint8_t *pad; /* in_c bytes of x_zero */
     ptrdiff_t *offset;  /* [taps]: from the first tap's pixel */
-    int taps;
+    int taps, stride;   /* pointers of a row, pointers from row to row: the rest reads pad */
     bool direct; /* pointwise, stride 1, no padding: row r is x + r * in_c */
 } row_source;
 
 static inline row_source row_source_of(const conv_shape *s, const uint8_t *x, const uint8_t *pad,
-                                       ptrdiff_t *offset)
+                                       ptrdiff_t *offset, int stride)
 {
-    row_source r = {.s = s, .x = x, .pad = pad, .offset = offset};
+    row_source r = {.s = s, .x = x, .pad = pad, .offset = offset, .stride = stride};
     r.taps = s->kernel_h * s->kernel_w;
-    r.direct = r.taps == 1 && s->stride_h == 1 && s->stride_w == 1 && s->pad_top == 0 &&
+    r.direct = stride == 1 && s->stride_h == 1 && s->stride_w == 1 && s->pad_top == 0 &&
                s->pad_left == 0 && s->out_h == s->in_h && s->out_w == s->in_w;
     for (int ky = 0, t = 0; ky < s->kernel_h; ky++)
         for (int kx = 0; kx < s->kernel_w; kx++, t++)
@@ -81,7 +81,7 @@ static inline const uint8_t *row_pixel_tap(const row_source *r, const row_pixel 
     return p->image + ((size_t)iy * s->in_w + ix) * s->in_c;
 }
 
-/* to[i * taps + t] for rows first .. first + n - 1. */
+/* to[i * stride + t] for rows first .. first + n - 1. */
 static inline void rows_point(const row_source *r, size_t first, size_t n, const uint8_t **to)
 {
     if (r->direct) {
@@ -90,7 +90,7 @@ static inline void rows_point(const row_source *r, size_t first, size_t n, const
         return;
     }
     row_pixel p = row_pixel_at(r, first);
-    for (size_t i = 0; i < n; i++, to += r->taps, row_pixel_next(r, &p)) {
+    for (size_t i = 0; i < n; i++, to += r->stride, row_pixel_next(r, &p)) {
         if (p.inside) {
             const uint8_t *base = row_pixel_first(r, &p);
             for (int t = 0; t < r->taps; t++)
@@ -100,6 +100,8 @@ static inline void rows_point(const row_source *r, size_t first, size_t n, const
                 for (int kx = 0; kx < r->s->kernel_w; kx++, t++)
                     to[t] = row_pixel_tap(r, &p, ky, kx);
         }
+        for (int t = r->taps; t < r->stride; t++)
+            to[t] = r->pad;
     }
 }
 
