@@ -70,12 +70,15 @@ typedef enum rung_dtype {
     RUNG_F8E8M0 = 24,
     RUNG_U2 = 25,
     RUNG_I2 = 26,
+    RUNG_F6E2M3 = 27,
+    RUNG_F6E3M2 = 28,
 } rung_dtype;
 
 #define RUNG_MAX_RANK 8
 
 /* A dense row-major tensor in ONNX's dimension order. 4-bit types hold two elements a byte, the
- * first in the low half. Who owns `data` is said where a tensor is passed. */
+ * first in the low half (2-bit types four a byte, 6-bit types four in three bytes, lowest bits
+ * first). Who owns `data` is said where a tensor is passed. */
 typedef struct rung_tensor {
     rung_dtype type;
     int        rank;

@@ -38,6 +38,8 @@ static const struct {
     [RUNG_F8E8M0] = { "float8e8m0", 8 },
     [RUNG_U2] = { "uint2", 2 },
     [RUNG_I2] = { "int2", 2 },
+    [RUNG_F6E2M3] = { "float6e2m3", 6 },
+    [RUNG_F6E3M2] = { "float6e3m2", 6 },
 };
 enum { N_TYPES = sizeof types / sizeof *types };
 
@@ -64,8 +66,7 @@ size_t dtype_bytes(dtype type, size_t count)
         return mul_fits(count, bits / 8, &whole) ? whole : SIZE_MAX;
     if (bits == 0)
         return 0;
-    const size_t per_byte = 8 / bits;
-    return count / per_byte + (count % per_byte != 0);
+    return count / 8 * bits + (count % 8 * bits + 7) / 8;
 }
 
 size_t dims_count(int rank, const int64_t *dims)

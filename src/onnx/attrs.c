@@ -46,7 +46,8 @@ static rung_status read_tensor(reader *r, const attr_proto *p, attr *a, rung_err
     /* Its name and the like have no place in a tensor; but a file that is named there may not be
      * beside the model that is written. */
     const bool has_more = proto_has_unknown(p->t) || (p->t->name && *p->t->name);
-    return st == RUNG_OK && has_more && !p->t->n_external_data ? keep_opaque(r, p, a, err) : st;
+    const bool kept = has_more && p->t->data_location != TENSOR_EXTERNAL;
+    return st == RUNG_OK && kept ? keep_opaque(r, p, a, err) : st;
 }
 
 rung_status attr_read(reader *r, attr_proto *p, attr *out, rung_error *err)

@@ -95,8 +95,9 @@ static rung_status read_node(reader *r, node_proto *p, rung_error *err)
     if (index < 0)
         return fail_memory(err, "a node", sizeof(node));
     node *n = &r->g->nodes[index];
-    if ((st = read_attrs(r, p, n, err)) == RUNG_OK && (st = keep_rest(r, p, n, err)) == RUNG_OK)
-        st = captures_read(r, p, index, err);
+    if ((st = captures_read(r, p, index, err)) == RUNG_OK &&
+        (st = read_attrs(r, p, n, err)) == RUNG_OK)
+        st = keep_rest(r, p, n, err);
     return st == RUNG_OK ? st : fail_at(err, st, "%s", label(p, buf, sizeof buf));
 }
 

@@ -4,9 +4,11 @@
 
 #include "graph/graph.h"
 
-/* Reads a model file; external data is mapped from the files beside it (a location that is absolute
- * or leaves the model's folder is refused). The graph is verified. Errors name the path and the
- * node, tensor or field. Opset 7 and later; ir_version 3 and later. */
+/* Reads a model file. External data (but that of local functions, which stay bytes) is mapped from
+ * the files beside it; a location that is absolute or leaves the model's folder is refused. The
+ * graph is verified. Errors name the path and the node, tensor or field. Opset 7 and later;
+ * ir_version 3 and later. Memory is bounded by the size of the files, whatever they claim. A sparse
+ * initializer becomes a Constant node with sparse_value. */
 rung_status onnx_read_file(const char *path, graph **out, rung_error *err);
 
 /* The same from memory; external data is looked for in `folder` (NULL: refused, by tensor name). */

@@ -36,9 +36,10 @@ rung_status attr_read(reader *r, attr_proto *p, attr *out, rung_error *err);
  * nodes. Values of inputs and initializers are there. */
 rung_status nodes_read(reader *r, graph_proto *p, rung_error *err);
 
-/* The values of the main graph that the subgraphs of node `index` use by name, into its captures.
- * p: the node's message. Subgraphs nested deeper than 64 are refused. */
-rung_status captures_read(reader *r, const node_proto *p, int index, rung_error *err);
+/* The values of the main graph that the subgraphs of node `index` use by name, into its captures;
+ * their external data into their bytes. p: the node's message, its attributes not read yet.
+ * Subgraphs nested deeper than 64 are refused. */
+rung_status captures_read(reader *r, node_proto *p, int index, rung_error *err);
 
 /* --- building -------------------------------------------------------------------------------- */
 /* p's fields set from t: dims, type and raw_data (or string_data). */

@@ -38,6 +38,8 @@ typedef ProtobufCMessageDescriptor descriptor;
 #define ENTRY_PROTO  (&onnx_pb__string_string_entry_proto__descriptor)
 #define OPSET_PROTO  (&onnx_pb__operator_set_id_proto__descriptor)
 
+enum { TENSOR_EXTERNAL = 1 }; /* TensorProto.DataLocation */
+
 /* The message in b, in mem, which it never outgrows: at most 256 MiB + 8 bytes a byte of b. NULL:
  * *st is RUNG_EFORMAT (damaged) or RUNG_EMEMORY, the sentence is in err. */
 void *proto_unpack(const descriptor *d, bytes b, arena *mem, rung_status *st, rung_error *err);

@@ -5,8 +5,6 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "raw_data is little-endian");
 
-enum { EXTERNAL = 1 }; /* TensorProto.DataLocation */
-
 /* A typed field: items of item_size bytes, of which the low `unit` bytes are the element's. */
 typedef struct field {
     const char *name;
@@ -49,6 +47,28 @@ static rung_status wrong_size(const char *name, const tensor *t, const char *whe
     return fail(err, RUNG_EFORMAT,
                 "tensor '%s': %s holds %zu bytes, its dimensions need %zu of type %s", name, where,
                 has, need, dtype_name(t->type));
+}
+
+/* 6-bit types: an item holds one element, in memory four lie in three bytes. */
+static rung_status read_six_bits(reader *r, const tensor_proto *p, const char *name, size_t count,
+                                 size_t need, tensor *t, rung_error *err)
+{
+    if (p->n_int32_data != count)
+        return fail(err, RUNG_EFORMAT,
+                    "tensor '%s': int32_data holds %zu elements, its dimensions need %zu", name,
+                    p->n_int32_data, count);
+    unsigned char *data = arena_zero(r->g->mem, need, 1);
+    if (!data)
+        return fail_memory(err, name, need);
+    for (size_t i = 0; i < count; i++) {
+        const unsigned v = (unsigned)p->int32_data[i] & 63, shift = i % 4 * 6 % 8;
+        unsigned char *at = data + i / 4 * 3 + i % 4 * 6 / 8;
+        at[0] |= (unsigned char)(v << shift);
+        if (shift > 2)
+            at[1] |= (unsigned char)(v >> (8 - shift));
+    }
+    t->data = data;
+    return RUNG_OK;
 }
 
 static rung_status read_typed(reader *r, const tensor_proto *p, const char *name, size_t need,
@@ -109,21 +129,24 @@ static rung_status read_header(const tensor_proto *p, const char *name, tensor *
 static rung_status read_data(reader *r, const tensor_proto *p, const char *name, size_t count,
                              tensor *t, rung_error *err)
 {
-    if (t->type == RUNG_STRING && p->data_location != EXTERNAL)
+    if (t->type == RUNG_STRING && p->data_location != TENSOR_EXTERNAL)
         return read_strings(r, p, name, count, t, err);
     const size_t need = dtype_bytes(t->type, count);
     if (count > 0 && (need == 0 || need == SIZE_MAX))
         return fail(err, RUNG_EUNSUPPORTED, "tensor '%s': type %s is not read from here", name,
                     dtype_name(t->type));
-    if (p->data_location == EXTERNAL) {
+    if (p->data_location == TENSOR_EXTERNAL) {
         const size_t align = typed_field(p, t->type).unit;
         const void *data;
         const rung_status st = external_read(r, p, name, need, align, &data, err);
         t->data = st == RUNG_OK ? (void *)data : NULL;
         return st;
     }
-    if (!p->has_raw_data || (p->raw_data.len == 0 && need > 0))
-        return read_typed(r, p, name, need, t, err);
+    if (!p->has_raw_data || (p->raw_data.len == 0 && need > 0)) {
+        const bool six = t->type == RUNG_F6E2M3 || t->type == RUNG_F6E3M2;
+        return six ? read_six_bits(r, p, name, count, need, t, err)
+                   : read_typed(r, p, name, need, t, err);
+    }
     if (p->raw_data.len != need)
         return wrong_size(name, t, "raw_data", p->raw_data.len, need, err);
     t->data = need ? p->raw_data.data : arena_alloc(r->g->mem, 0);

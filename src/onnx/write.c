@@ -5,7 +5,6 @@
 
 enum {
     IR_OF_CONSTANTS = 4, /* from here on an initializer need not be a graph input too */
-    EXTERNAL = 1,        /* TensorProto.DataLocation */
     EXTERNAL_FROM = 1024,
     EXTERNAL_ALIGN = 64,
 };
@@ -33,7 +32,7 @@ static bool move_out(const tensor *t, arena *mem, external_plan *plan, tensor_pr
     plan->parts[plan->n++] = part;
     p->has_raw_data = false;
     p->has_data_location = true;
-    p->data_location = EXTERNAL;
+    p->data_location = TENSOR_EXTERNAL;
     p->n_external_data = 3;
     p->external_data = arena_zero(mem, 3, sizeof *p->external_data);
     return p->external_data && add_entry(mem, &p->external_data[0], "location", plan->location) &&
