@@ -1,0 +1,288 @@
+/* Every row of conv_u8s8 against the first; the first two (conv, transposed) against each other. */
+#include "check.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels/kernels.h"
+
+typedef struct conv_case {
+    conv_shape s;
+    guarded x, w, bias, mult, want;
+    bool no_bias;
+    int x_zero;
+    requant q;
+} conv_case;
+
+static size_t x_size(const conv_shape *s)
+{
+    return (size_t)s->batch * s->in_h * s->in_w * s->in_c;
+}
+
+static size_t y_size(const conv_shape *s)
+{
+    return (size_t)s->batch * s->out_h * s->out_w * s->out_c;
+}
+
+static size_t w_size(const conv_shape *s)
+{
+    return (size_t)s->out_c * (s->in_c / s->groups) * s->kernel_h * s->kernel_w;
+}
+
+/* Input sides such that the output has out_h x out_w pixels, some of the last input unused. */
+static void size_input(conv_shape *s)
+{
+    const int reach_h = (s->kernel_h - 1) * s->dilation_h + 1;
+    const int reach_w = (s->kernel_w - 1) * s->dilation_w + 1;
+    const int pad_bottom = between(0, s->pad_top), pad_right = between(0, s->pad_left);
+    s->in_h = (s->out_h - 1) * s->stride_h + reach_h - s->pad_top - pad_bottom +
+              between(0, s->stride_h - 1);
+    s->in_w = (s->out_w - 1) * s->stride_w + reach_w - s->pad_left - pad_right +
+              between(0, s->stride_w - 1);
+    s->in_h = s->in_h < 1 ? 1 : s->in_h;
+    s->in_w = s->in_w < 1 ? 1 : s->in_w;
+}
+
+static conv_shape random_window(conv_shape s)
+{
+    s.kernel_h = between(1, 5);
+    s.kernel_w = one_in(3) ? between(1, 5) : s.kernel_h;
+    s.stride_h = between(1, 3);
+    s.stride_w = one_in(3) ? between(1, 3) : s.stride_h;
+    s.dilation_h = one_in(4) ? between(1, 3) : 1;
+    s.dilation_w = one_in(4) ? between(1, 3) : 1;
+    s.pad_top = between(0, s.kernel_h);
+    s.pad_left = between(0, s.kernel_w);
+    return s;
+}
+
+/* Around the tiles: 1 to 30 rows, registers of 16 and 64 columns, channels that are no multiple of
+ * 4, every kind of convolution. */
+static conv_shape random_shape(void)
+{
+    static const conv_shape unit = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1};
+    conv_shape s = unit;
+    s.batch = one_in(4) ? between(1, 3) : 1;
+    s.out_h = between(1, 6);
+    s.out_w = between(1, 6);
+    s.in_c = between(1, 40);
+    s.out_c = one_in(2) ? between(1, 40) : between(1, 200);
+    switch (below(6)) {
+    case 0: /* Gemm */
+        s.out_h = 1;
+        s.out_w = between(1, 40);
+        s.in_c = between(1, 300);
+        break;
+    case 1: /* depthwise */
+        s = random_window(s);
+        s.out_c = s.in_c = s.groups = between(2, 150);
+        break;
+    case 2: /* grouped */
+        s = random_window(s);
+        s.groups = between(2, 5);
+        s.in_c = s.groups * between(1, 20);
+        s.out_c = s.groups * between(1, 40);
+        break;
+    case 3: /* pointwise with stride */
+        s.stride_h = s.stride_w = 2;
+        break;
+    default:
+        s = random_window(s);
+        break;
+    }
+    if (one_in(40)) /* many rows: several chunks of pointers */
+        s.out_w = between(100, 300), s.out_h = 1, s.batch = 1;
+    size_input(&s);
+    return s;
+}
+
+static conv_case case_new(void)
+{
+    conv_case c = {.s = random_shape(), .no_bias = one_in(8), .x_zero = between(0, 255)};
+    const placing where = one_in(2) ? AT_END : AT_START;
+    c.x = guarded_new(x_size(&c.s), where);
+    c.w = guarded_new(w_size(&c.s), where);
+    c.bias = guarded_new(c.s.out_c * sizeof(int32_t), AT_END);
+    c.mult = guarded_new(c.s.out_c * sizeof(float), AT_END);
+    c.want = guarded_new(y_size(&c.s), AT_END);
+    fill_u8(c.x.data, c.x.size);
+    fill_s8((int8_t *)c.w.data, c.w.size);
+    const float per_output = (float)(w_size(&c.s) / c.s.out_c);
+    for (int o = 0; o < c.s.out_c; o++) {
+        ((int32_t *)c.bias.data)[o] = between(-100000, 100000);
+        ((float *)c.mult.data)[o] = spread(1e-3f, 1e-1f) / per_output;
+        if (one_in(50)) /* products far out of range */
+            ((float *)c.mult.data)[o] = spread(1e5f, 1e9f);
+    }
+    c.q = (requant){(const float *)c.mult.data, between(0, 255), 0, 255};
+    random_clamp(&c.q.lo, &c.q.hi);
+    return c;
+}
+
+static void case_free(conv_case *c)
+{
+    guarded_free(&c->x);
+    guarded_free(&c->w);
+    guarded_free(&c->bias);
+    guarded_free(&c->mult);
+    guarded_free(&c->want);
+}
+
+static void case_run(const conv_kernel *k, const conv_case *c, int n_threads, guarded *y)
+{
+    const int32_t *bias = c->no_bias ? NULL : (const int32_t *)c->bias.data;
+    guarded packed = guarded_new(k->packed_size(&c->s), AT_START);
+    guarded scratch = guarded_new(k->scratch_size(&c->s), AT_START);
+    k->pack(&c->s, (const int8_t *)c->w.data, bias, c->x_zero, packed.data);
+    guarded_check(&packed, "packed");
+    for (int t = 0; t < n_threads; t++)
+        k->run(&c->s, packed.data, c->x.data, c->x_zero, &c->q, y->data, scratch.data, t,
+               n_threads);
+    guarded_check(&scratch, "scratch");
+    guarded_check(y, "output");
+    guarded_free(&packed);
+    guarded_free(&scratch);
+}
+
+static void describe(char *to, size_t n, const conv_shape *s, int n_threads)
+{
+    snprintf(to, n, "%dx%dx%dx%d -> %dx%dx%d, kernel %dx%d stride %dx%d dilation %dx%d pad %d %d "
+                    "groups %d, %d threads",
+             s->batch, s->in_h, s->in_w, s->in_c, s->out_h, s->out_w, s->out_c, s->kernel_h,
+             s->kernel_w, s->stride_h, s->stride_w, s->dilation_h, s->dilation_w, s->pad_top,
+             s->pad_left, s->groups, n_threads);
+}
+
+static void check_case(const conv_kernel *k)
+{
+    static const int threads[] = {1, 1, 2, 3, 7};
+    conv_case c = case_new();
+    char what[256];
+    const int n_threads = threads[below(5)];
+    describe(what, sizeof what, &c.s, n_threads);
+    if (k->fits(&c.s)) {
+        guarded y = guarded_new(y_size(&c.s), one_in(2) ? AT_END : AT_START);
+        memset(y.data, 0x5a, y.size);
+        case_run(conv_u8s8, &c, 1, &c.want);
+        case_run(k, &c, n_threads, &y);
+        expect_same(c.want.data, y.data, y.size, what);
+        guarded_free(&y);
+    }
+    case_free(&c);
+}
+
+/* out = conv(in) by the definition, in 64-bit sums over all taps with the zero point in the padding:
+ * what the plain-C row is held to. */
+static void define_conv(const conv_case *c, uint8_t *y)
+{
+    const conv_shape *s = &c->s;
+    const int in_c = s->in_c / s->groups, out_c = s->out_c / s->groups;
+    for (size_t i = 0; i < y_size(s); i++) {
+        const int o = (int)(i % s->out_c), ox = (int)(i / s->out_c % s->out_w);
+        const int oy = (int)(i / s->out_c / s->out_w % s->out_h);
+        const size_t n = i / s->out_c / s->out_w / s->out_h;
+        int64_t sum = c->no_bias ? 0 : ((const int32_t *)c->bias.data)[o];
+        for (int f = 0; f < in_c * s->kernel_h * s->kernel_w; f++) {
+            const int kx = f % s->kernel_w, ky = f / s->kernel_w % s->kernel_h;
+            const int ch = f / s->kernel_w / s->kernel_h + o / out_c * in_c;
+            const int iy = oy * s->stride_h - s->pad_top + ky * s->dilation_h;
+            const int ix = ox * s->stride_w - s->pad_left + kx * s->dilation_w;
+            const bool in = iy >= 0 && iy < s->in_h && ix >= 0 && ix < s->in_w;
+            const int x =
+                in ? c->x.data[((n * s->in_h + iy) * s->in_w + ix) * s->in_c + ch] : c->x_zero;
+            const int w = ((const int8_t *)c->w.data)[(size_t)o * in_c * s->kernel_h *
+                                                          s->kernel_w + f];
+            sum += (int64_t)(x - c->x_zero) * w;
+        }
+        const double v = (double)((float)sum * c->q.mult[o]);
+        double q = __builtin_nearbyint(v < -1e6 ? -1e6 : v > 1e6 ? 1e6 : v) + c->q.zero;
+        q = q < c->q.lo ? c->q.lo : q > c->q.hi ? c->q.hi : q;
+        y[i] = (uint8_t)q;
+    }
+}
+
+static void check_definition(void)
+{
+    conv_case c = case_new();
+    char what[256];
+    guarded y = guarded_new(y_size(&c.s), AT_END);
+    describe(what, sizeof what, &c.s, 1);
+    define_conv(&c, c.want.data);
+    case_run(conv_u8s8, &c, between(1, 3), &y);
+    expect_same(c.want.data, y.data, y.size, what);
+    guarded_free(&y);
+    case_free(&c);
+}
+
+/* A transposed convolution is the convolution of the input spread out with stride - 1 zero points
+ * between, with the kernel turned round: checked through the plain-C convolution. */
+static void check_transpose(void)
+{
+    conv_shape t = {1, between(1, 5), between(1, 5), 0, 0, 0, 0, between(1, 4), between(1, 4),
+                    between(1, 3), between(1, 3), between(1, 2), between(1, 2), 0, 0, 1};
+    t.groups = between(1, 3);
+    t.in_c = t.groups * between(1, 5);
+    t.out_c = t.groups * between(1, 5);
+    const int reach_h = (t.kernel_h - 1) * t.dilation_h, reach_w = (t.kernel_w - 1) * t.dilation_w;
+    t.pad_top = between(0, reach_h);
+    t.pad_left = between(0, reach_w);
+    t.out_h = (t.in_h - 1) * t.stride_h + 1 + reach_h - t.pad_top;
+    t.out_w = (t.in_w - 1) * t.stride_w + 1 + reach_w - t.pad_left;
+    conv_shape s = t;
+    s.in_h = (t.in_h - 1) * t.stride_h + 1;
+    s.in_w = (t.in_w - 1) * t.stride_w + 1;
+    s.stride_h = s.stride_w = 1;
+    s.pad_top = reach_h - t.pad_top;
+    s.pad_left = reach_w - t.pad_left;
+
+    const size_t taps = (size_t)t.kernel_h * t.kernel_w, gi = t.in_c / t.groups,
+                 go = t.out_c / t.groups;
+    guarded x = guarded_new(x_size(&t), AT_END), spread_x = guarded_new(x_size(&s), AT_END);
+    guarded w = guarded_new(w_size(&t), AT_END), turned = guarded_new(w_size(&s), AT_END);
+    guarded want = guarded_new(y_size(&s), AT_END), y = guarded_new(y_size(&t), AT_END);
+    float mult[15];
+    int32_t bias[15];
+    const int zero = between(0, 255);
+    fill_u8(x.data, x.size);
+    fill_s8((int8_t *)w.data, w.size);
+    memset(spread_x.data, zero, spread_x.size);
+    for (int iy = 0; iy < t.in_h; iy++)
+        for (int ix = 0; ix < t.in_w; ix++)
+            memcpy(spread_x.data + ((size_t)iy * t.stride_h * s.in_w + ix * t.stride_w) * t.in_c,
+                   x.data + ((size_t)iy * t.in_w + ix) * t.in_c, t.in_c);
+    for (size_t o = 0; o < (size_t)t.out_c; o++) {
+        mult[o] = spread(1e-4f, 1e-2f);
+        bias[o] = between(-3000, 3000);
+        for (size_t c = 0; c < gi; c++)
+            for (size_t k = 0; k < taps; k++)
+                turned.data[(o * gi + c) * taps + taps - 1 - k] =
+                    w.data[((o / go * gi + c) * go + o % go) * taps + k];
+    }
+    conv_case cs = {.s = s, .x = spread_x, .w = turned, .x_zero = zero, .q = {mult, 77, 3, 250}};
+    conv_case ct = {.s = t, .x = x, .w = w, .x_zero = zero, .q = cs.q};
+    cs.bias.data = ct.bias.data = (uint8_t *)bias;
+    case_run(conv_u8s8, &cs, 1, &want);
+    case_run(conv_transpose_u8s8, &ct, between(1, 3), &y);
+    expect_same(want.data, y.data, y.size, "transposed convolution");
+    guarded *all[] = {&x, &spread_x, &w, &turned, &want, &y};
+    for (int i = 0; i < 6; i++)
+        guarded_free(all[i]);
+}
+
+void check_conv(void)
+{
+    for (const conv_kernel *k = conv_u8s8; k->name; k++) {
+        if (!row_begins("conv_u8s8", k->name, k->needs))
+            continue;
+        for (int i = 0; i < current.cases; i++)
+            if (k == conv_u8s8)
+                check_definition();
+            else
+                check_case(k);
+        row_ends();
+    }
+    row_begins("conv_transpose_u8s8", conv_transpose_u8s8->name, 0);
+    for (int i = 0; i < current.cases; i++)
+        check_transpose();
+    row_ends();
+}
