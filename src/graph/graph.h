@@ -123,7 +123,7 @@ typedef struct graph {
     bytes      model_extra, graph_extra; /* other fields of ModelProto and GraphProto, verbatim */
 } graph;
 
-/* --- making and copying ---------------------------------------------------------------------- */
+/* --- making and copying ----------------------------------------------------------------------- */
 rung_status graph_create(op_lookup find_op, graph **out, rung_error *err);
 void        graph_free(graph *g);
 /* A deep copy with the same ids, independent of g (constants are copied too). */
@@ -155,7 +155,7 @@ bool        attr_copy(arena *mem, const attr *from, attr *to); /* deep; false: m
 rung_status graph_set_metadata(graph *g, const char *key, const char *v, rung_error *err);
 const char *graph_metadata(const graph *g, const char *key); /* NULL: not there */
 
-/* --- reading --------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 const attr *node_attr(const node *n, const char *name);
 int64_t     node_int(const node *n, const char *name, int64_t otherwise);
 float       node_float(const node *n, const char *name, float otherwise);
@@ -168,7 +168,7 @@ int64_t graph_opset(const graph *g, const char *domain); /* 0: not imported; "ai
 const char *node_label(const graph *g, const node *n, char *buf, size_t size);
 #define NODE_LABEL_SIZE 200
 
-/* --- uses ------------------------------------------------------------------------------------ */
+/* --- uses ------------------------------------------------------------------------------------- */
 /* Consumers of every value, as one table: the nodes that use v (as operand or capture) are
  * list[first[v]] .. list[first[v + 1] - 1], in execution order, one entry a use. In `mem`. */
 typedef struct uses {
@@ -176,7 +176,7 @@ typedef struct uses {
 } uses;
 rung_status graph_uses(const graph *g, arena *mem, uses *out, rung_error *err);
 
-/* --- structure ------------------------------------------------------------------------------- */
+/* --- structure -------------------------------------------------------------------------------- */
 /* Replaces every use of value `from` by `to`: operands only; not captures, not graph outputs. */
 void graph_replace_uses(graph *g, int from, int to);
 /* Drops dead nodes, puts the others in execution order (stable), sets producers. RUNG_EMODEL names

@@ -82,8 +82,9 @@ typedef struct op_def {
 
 /* Inference over the whole graph. info[g->n_values] is filled; input_dims[i] (NULL, or one entry
  * per graph input, each NULL or the dims of that input's rank; DIM_UNKNOWN: as declared) replaces
- * what the model declares: of the values behind, only what operators infer counts then, their declared
- * dims may be stale. Small contents (shapes) are evaluated on the way. Failures name the node. */
+ * what the model declares. Then the declared dims of the values behind may be stale, and count only
+ * where an operator has no infer. Small contents (shapes) are evaluated on the way. Failures name
+ * the node. */
 rung_status graph_infer(const graph *g, const int64_t *const *input_dims, arena *mem,
                         value_info *info, rung_error *err);
 

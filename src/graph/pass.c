@@ -125,6 +125,15 @@ rung_status node_set_input(graph *g, node *n, int i, int v, rung_error *err)
 
 /* --- constants -------------------------------------------------------------------------------- */
 
+int pass_add_tensor(graph *g, const char *hint, const char *suffix, const tensor *t)
+{
+    const char *name = arena_printf(g->mem, "%s%s", hint, suffix);
+    const int v = name ? graph_add_value(g, name, t->type, t->rank, t->dims) : -1;
+    if (v >= 0)
+        g->values[v].constant = t;
+    return v;
+}
+
 int pass_add_ints(graph *g, const char *hint, const char *suffix, const int64_t *v, size_t n)
 {
     /* v may be read-only: graph_add_constant copies it. */

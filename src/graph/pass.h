@@ -40,7 +40,9 @@ rung_status node_set_inputs(graph *g, node *n, const int *in, int n_in, rung_err
 /* Operand i becomes value v; absent operands fill the gap before it. */
 rung_status node_set_input(graph *g, node *n, int i, int v, rung_error *err);
 
-/* Constants: int64 [n], and a scalar of a float type. Named `hint` and `suffix`. -1: memory. */
+/* Constants, named `hint` and `suffix`; -1: memory is out. t is in g->mem already. */
+int pass_add_tensor(graph *g, const char *hint, const char *suffix, const tensor *t);
+/* int64 [n], and a scalar of a float type (F32 unless type is F16 or F64). */
 int pass_add_ints(graph *g, const char *hint, const char *suffix, const int64_t *v, size_t n);
 int pass_add_scalar(graph *g, const char *hint, const char *suffix, dtype type, float v);
 /* The int64 or int32 constant t as numbers in mem; NULL: no such constant, or memory is out. */
