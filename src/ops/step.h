@@ -8,6 +8,7 @@
 /* A value as a step sees it. Quantized activations are always stored as uint8 with the zero point of
  * that form: an int8 tensor q becomes q + 128 with zero point z + 128 (same real values). */
 typedef struct operand {
+    const char *name; /* the value's, for messages */
     dtype   type; /* how it is stored: RUNG_U8 for quantized activations */
     int     rank;
     int64_t dims[RUNG_MAX_RANK]; /* ONNX order, whatever the layout */
@@ -15,8 +16,9 @@ typedef struct operand {
     bool    quantized;
     float   scale; /* real = scale * (q - zero) */
     int     zero;  /* in the stored form */
-    /* Constants: data in ONNX order and their own type (weights int8, bias int32 or float32).
-     * Quantized weights: n_scales scales along `axis` (n_scales = 1: per tensor), zero points 0. */
+    /* Constants: data in ONNX order and their own type (weights int8, bias int32 or float32), never
+     * channels_last. A quantized one has n_scales scales along `axis` (n_scales = 1: per tensor) and
+     * one zero point, `zero`, in its own type; `scale` is scales[0]. */
     const tensor *constant;
     const float  *scales;
     int           n_scales, axis;
@@ -46,8 +48,8 @@ typedef struct lowering {
 } lowering;
 
 struct step;
-/* bufs: the operands' memory, inputs first in l->in's order (constants that were packed: NULL), then
- * outputs; scratch: this thread's scratch_bytes, aligned to 64. */
+/* bufs: the operands' memory, inputs first in l->in's order (constants: their data; absent: NULL),
+ * then outputs; scratch: this thread's scratch_bytes, aligned to 64. */
 typedef void (*step_run)(const struct step *s, void *const *bufs, void *scratch, int thread,
                          int n_threads);
 

@@ -1,0 +1,140 @@
+/* Execution of a plan: segments of steps, each segment one parallel region, a barrier between steps
+ * that share data. Library steps run on the caller's thread and bring threads of their own. */
+#include "engine/plan.h"
+
+#include <omp.h>
+
+#include "base/progress.h"
+
+/* A step with less work than this (bytes and eighths of multiply-accumulates) costs less than
+ * waking threads for it. */
+#define MIN_PARALLEL_WORK 65536
+
+static segment_kind kind_of(const plan *p, const plan_step *s)
+{
+    if (s->s.library)
+        return SEGMENT_LIBRARY;
+    return s->parallel && p->n_threads > 1 ? SEGMENT_PARALLEL : SEGMENT_SERIAL;
+}
+
+/* Whether a tap looks at values between step i - 1 and step i. */
+static bool tap_before(const plan *p, size_t i)
+{
+    for (size_t k = 0; k < p->n_taps; k++)
+        if (p->taps[k].after == i)
+            return true;
+    return false;
+}
+
+rung_status plan_segments(plan *p, rung_error *err)
+{
+    p->segments = arena_zero(p->mem, p->n_steps + 1, sizeof *p->segments);
+    if (!p->segments)
+        return fail_memory(err, "the plan", p->n_steps * sizeof *p->segments);
+    for (size_t i = 0; i < p->n_steps; i++) {
+        p->steps[i].parallel = p->steps[i].work >= MIN_PARALLEL_WORK;
+        const segment_kind kind = kind_of(p, &p->steps[i]);
+        segment *last = p->n_segments ? &p->segments[p->n_segments - 1] : NULL;
+        if (!last || last->kind == SEGMENT_LIBRARY || kind == SEGMENT_LIBRARY || tap_before(p, i)) {
+            last = &p->segments[p->n_segments++];
+            *last = (segment){.kind = kind, .first = i};
+        }
+        if (kind == SEGMENT_PARALLEL)
+            last->kind = SEGMENT_PARALLEL; /* one large step makes the segment a region */
+        last->end = i + 1;
+    }
+    return RUNG_OK;
+}
+
+typedef struct region {
+    plan  *p;
+    team  *t;
+    size_t first, end;
+} region;
+
+static void run_step(const plan *p, const plan_step *s, int thread, int n_threads)
+{
+    void *scratch = p->scratch + (size_t)thread * p->scratch_bytes;
+    s->s.run(&s->s, s->bufs, scratch, thread, n_threads);
+}
+
+static void run_region(void *ctx, int thread, int n_threads)
+{
+    const region *r = ctx;
+    for (size_t i = r->first; i < r->end; i++) {
+        const plan_step *s = &r->p->steps[i];
+        if (s->parallel)
+            run_step(r->p, s, thread, n_threads);
+        else if (thread == 0)
+            run_step(r->p, s, 0, 1);
+        /* Two steps of thread 0 in a row need no meeting. */
+        if (i + 1 < r->end && (s->parallel || r->p->steps[i + 1].parallel))
+            team_barrier(r->t);
+    }
+}
+
+static void run_library(const plan *p, const plan_step *s)
+{
+    const int before = omp_get_max_threads();
+    omp_set_num_threads(p->n_threads);
+    run_step(p, s, 0, 1);
+    omp_set_num_threads(before);
+}
+
+static rung_status run_segment(plan *p, team *t, segment g, rung_error *err)
+{
+    region r = {.p = p, .t = t, .first = g.first, .end = g.end};
+    if (g.kind == SEGMENT_LIBRARY) {
+        const plan_step *s = &p->steps[g.first];
+        run_library(p, s);
+        if (s->failure && s->failure->status != RUNG_OK)
+            return fail(err, s->failure->status, "%s: %s", s->label, s->failure->error.message);
+    } else if (g.kind == SEGMENT_PARALLEL) {
+        team_run(t, run_region, &r);
+    } else {
+        for (size_t i = g.first; i < g.end; i++)
+            run_step(p, &p->steps[i], 0, 1);
+    }
+    return RUNG_OK;
+}
+
+/* The same, step by step, each timed. */
+static rung_status profile_segment(plan *p, team *t, segment g, rung_error *err)
+{
+    rung_status st = RUNG_OK;
+    for (size_t i = g.first; i < g.end && st == RUNG_OK; i++) {
+        const segment one = {.kind = kind_of(p, &p->steps[i]), .first = i, .end = i + 1};
+        const double begin = clock_seconds();
+        st = run_segment(p, t, one, err);
+        p->steps[i].seconds = clock_seconds() - begin;
+    }
+    return st;
+}
+
+/* Shows what is due when `done` steps have run; *next counts the points shown. */
+static rung_status show_taps(const plan *p, size_t done, size_t *next, engine_tap tap, void *ctx,
+                             rung_error *err)
+{
+    for (; *next < p->n_taps && p->taps[*next].after <= done; ++*next) {
+        const tap_point *t = &p->taps[*next];
+        const slot *s = &p->slots[t->slot];
+        const rung_status st =
+            tap ? tap(ctx, t->value, s->data, s->bytes / sizeof(float), err) : RUNG_OK;
+        if (st != RUNG_OK)
+            return st;
+    }
+    return RUNG_OK;
+}
+
+rung_status plan_run(plan *p, team *t, engine_tap tap, void *tap_ctx, bool profile, rung_error *err)
+{
+    size_t shown = 0;
+    rung_status st = show_taps(p, 0, &shown, tap, tap_ctx, err);
+    for (size_t i = 0; i < p->n_segments && st == RUNG_OK; i++) {
+        st = profile ? profile_segment(p, t, p->segments[i], err)
+                     : run_segment(p, t, p->segments[i], err);
+        if (st == RUNG_OK)
+            st = show_taps(p, p->segments[i].end, &shown, tap, tap_ctx, err);
+    }
+    return st;
+}

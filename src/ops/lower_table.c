@@ -1,0 +1,130 @@
+/* Functions of one 8-bit value: a table of 256 entries. */
+#include "ops/lower.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "ops/unary.h"
+
+static void run_table(const step *s, void *const *bufs, void *scratch, int thread, int n_threads)
+{
+    const table_step *t = s->params;
+    const uint8_t *x = bufs[0];
+    uint8_t *y = bufs[t->out];
+    size_t first, end;
+    kernel_share(t->n, 64, thread, n_threads, &first, &end);
+    if (first < end)
+        t->kernel->run(x + first, end - first, t->table, y + first);
+}
+
+static double apply(double x, const void *ctx)
+{
+    return unary_apply(ctx, x);
+}
+
+static double itself(double x, const void *ctx)
+{
+    return x;
+}
+
+typedef struct bounds {
+    double lo, hi;
+} bounds;
+
+static double clip(double x, const void *ctx)
+{
+    const bounds *b = ctx;
+    return x < b->lo ? b->lo : x > b->hi ? b->hi : x;
+}
+
+static bool bound_of(const lowering *l, int i, double otherwise, double *out)
+{
+    *out = otherwise;
+    if (i >= l->n_in || operand_absent(&l->in[i]))
+        return true;
+    const tensor *t = l->in[i].constant;
+    if (!t || l->in[i].type != RUNG_F32 || tensor_count(t) != 1)
+        return false;
+    *out = tensor_get(t, 0);
+    return !isnan(*out);
+}
+
+/* PRelu with one slope for all channels. */
+static double leaky(double x, const void *ctx)
+{
+    return x < 0 ? x * *(const double *)ctx : x;
+}
+
+static rung_status fill_table(const lowering *l, uint8_t table[256], rung_error *err)
+{
+    const operand *x = &l->in[0], *y = &l->out[0];
+    const char *op = l->n->op_type;
+    unary u;
+    bounds b = {-INFINITY, INFINITY};
+    double slope = 0;
+    double (*f)(double, const void *) = apply;
+    const void *ctx = &u;
+    if (strcmp(op, "Clip") == 0) {
+        if (!bound_of(l, 1, -INFINITY, &b.lo) || !bound_of(l, 2, INFINITY, &b.hi))
+            return fail(err, RUNG_EUNSUPPORTED, "its bounds are not constant float32 scalars");
+        f = clip;
+        ctx = &b;
+    } else if (strcmp(op, "PRelu") == 0) {
+        if (!bound_of(l, 1, 0, &slope))
+            return fail(err, RUNG_EUNSUPPORTED, "its slope is not one constant float32 number");
+        f = leaky;
+        ctx = &slope;
+    } else if (!unary_of(l->n, &u)) {
+        return fail(err, RUNG_EUNSUPPORTED, "there is no integer kernel for %s", op);
+    }
+    table_make(f, ctx, x->scale, x->zero, y->scale, y->zero, l->q_lo, l->q_hi, table);
+    return RUNG_OK;
+}
+
+static rung_status finish(const lowering *l, table_step *t, step *s, rung_error *err)
+{
+    t->kernel = KERNEL_PICK(table_u8);
+    t->n = operand_count(&l->out[0]);
+    t->out = l->n_in;
+    const char *name = arena_printf(l->mem, "table_u8 %s", t->kernel->name);
+    if (!name)
+        return fail_memory(err, "a name", 1);
+    *s = (step){.kernel = name, .run = run_table, .params = t, .in_place = true};
+    return RUNG_OK;
+}
+
+static bool is_activation(const operand *o)
+{
+    return o->quantized && o->type == RUNG_U8 && !o->constant;
+}
+
+rung_status lower_table(const lowering *l, step *s, rung_error *err)
+{
+    if (!is_activation(&l->in[0]) || l->in[0].channels_last != l->out[0].channels_last ||
+        operand_count(&l->in[0]) != operand_count(&l->out[0]))
+        return fail(err, RUNG_EUNSUPPORTED, "its input is not a quantized activation");
+    table_step *t = arena_zero(l->mem, 1, sizeof *t);
+    if (!t)
+        return fail_memory(err, "a table", sizeof *t);
+    const rung_status st = fill_table(l, t->table, err);
+    return st == RUNG_OK ? finish(l, t, s, err) : st;
+}
+
+bool requantize_table(const operand *x, const operand *y, int lo, int hi, uint8_t table[256])
+{
+    uint8_t stored[256];
+    bool changes = false;
+    const bool raw = x->type == RUNG_I8;
+    const int zero = x->zero + (raw ? 128 : 0);
+    if (x->scale == y->scale && zero == y->zero) {
+        for (int i = 0; i < 256; i++)
+            stored[i] = (uint8_t)(i < lo ? lo : i > hi ? hi : i);
+    } else {
+        table_make(itself, NULL, x->scale, zero, y->scale, y->zero, lo, hi, stored);
+    }
+    for (int i = 0; i < 256; i++) {
+        table[i] = stored[raw ? i ^ 0x80 : i];
+        changes |= table[i] != i;
+    }
+    return changes;
+}
