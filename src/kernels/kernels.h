@@ -45,9 +45,9 @@ typedef struct requant {
  * y[n][oh][ow][oc] = requant(bias[oc] + sum over taps and the group's input channels of
  * (x - x_zero) * w). Padding reads x_zero. Gemm of [m,k] x [k,n] is a convolution with in_h = 1,
  * in_w = m, in_c = k, out_c = n. Exact int32: the caller has refused weights that could overflow,
- * |bias[oc]| + 255 * sum |w| < 2^31. Pads at the bottom and right follow from out_h and out_w, no
- * tap offset may leave int32, groups divides in_c and out_c, every other number is >= 1 (pads and
- * batch >= 0). */
+ * |bias[oc]| + 255 * sum |w| < 2^31. Pads at the bottom and right follow from out_h and out_w.
+ * groups divides in_c and out_c; all numbers are >= 1, pads and batch >= 0; input coordinates of
+ * every tap and the weights of one output channel fit int; whole tensors fit size_t. */
 typedef struct conv_shape {
     int batch, in_h, in_w, in_c, out_h, out_w, out_c;
     int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left, groups;

@@ -4,6 +4,22 @@
 
 #include "kernels/kernels.h"
 
+bool gemm_fits_avx2(const conv_shape *s);
+size_t gemm_packed_size_avx2(const conv_shape *s);
+void gemm_pack_avx2(const conv_shape *s, const int8_t *w, const int32_t *bias, int x_zero,
+                    void *packed);
+size_t gemm_scratch_size_avx2(const conv_shape *s);
+void gemm_run_avx2(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                   const requant *q, uint8_t *y, void *scratch, int thread, int n_threads);
+
+bool depthwise_fits_avx2(const conv_shape *s);
+size_t depthwise_packed_size_avx2(const conv_shape *s);
+void depthwise_pack_avx2(const conv_shape *s, const int8_t *w, const int32_t *bias, int x_zero,
+                         void *packed);
+size_t depthwise_scratch_size_avx2(const conv_shape *s);
+void depthwise_run_avx2(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                        const requant *q, uint8_t *y, void *scratch, int thread, int n_threads);
+
 bool gemm_fits_avx512vnni(const conv_shape *s);
 size_t gemm_packed_size_avx512vnni(const conv_shape *s);
 void gemm_pack_avx512vnni(const conv_shape *s, const int8_t *w, const int32_t *bias, int x_zero,
@@ -17,8 +33,36 @@ size_t depthwise_packed_size_avx512vnni(const conv_shape *s);
 void depthwise_pack_avx512vnni(const conv_shape *s, const int8_t *w, const int32_t *bias,
                                int x_zero, void *packed);
 size_t depthwise_scratch_size_avx512vnni(const conv_shape *s);
-void depthwise_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x,
-                              int x_zero, const requant *q, uint8_t *y, void *scratch, int thread,
+void depthwise_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                              const requant *q, uint8_t *y, void *scratch, int thread,
                               int n_threads);
+
+void add_u8_avx2(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const binary_q *q,
+                 uint8_t *y);
+void mul_u8_avx2(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const binary_q *q,
+                 uint8_t *y);
+void table_u8_avx2(const uint8_t *x, size_t n, const uint8_t table[256], uint8_t *y);
+void quantize_u8_avx2(const float *x, size_t n, float scale, int zero, int lo, int hi, uint8_t *y);
+void dequantize_u8_avx2(const uint8_t *x, size_t n, float scale, int zero, float *y);
+void max_pool_u8_avx2(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y,
+                      int thread, int n_threads);
+void avg_pool_u8_avx2(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y,
+                      int thread, int n_threads);
+void global_avg_pool_u8_avx2(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y,
+                             int thread, int n_threads);
+void add_u8_avx512(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const binary_q *q,
+                   uint8_t *y);
+void mul_u8_avx512(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const binary_q *q,
+                   uint8_t *y);
+void table_u8_avx512(const uint8_t *x, size_t n, const uint8_t table[256], uint8_t *y);
+void quantize_u8_avx512(const float *x, size_t n, float scale, int zero, int lo, int hi,
+                        uint8_t *y);
+void dequantize_u8_avx512(const uint8_t *x, size_t n, float scale, int zero, float *y);
+void max_pool_u8_avx512(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y,
+                        int thread, int n_threads);
+void avg_pool_u8_avx512(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y,
+                        int thread, int n_threads);
+void global_avg_pool_u8_avx512(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y,
+                               int thread, int n_threads);
 
 #endif

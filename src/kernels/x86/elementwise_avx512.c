@@ -1,0 +1,113 @@
+/* Add, Mul, tables, QuantizeLinear, DequantizeLinear with AVX-512 (F, BW). */
+#include <immintrin.h>
+
+#include "kernels/arith.h"
+#include "kernels/kernels.h"
+#include "kernels/x86/x86.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* The lanes of the next 16 (64) of n values. */
+INLINE __mmask16 lanes16(size_t n)
+{
+    return n < 16 ? (__mmask16)(0xffffu >> (16 - n)) : 0xffff;
+}
+
+INLINE __m512 load_f32(__mmask16 m, const uint8_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(m, p)));
+}
+
+/* round_to_u8, 16 at a time; lo and hi are those of the value before `zero` is added. */
+INLINE void store_rounded(__mmask16 m, uint8_t *y, __m512 v, __m512 lo, __m512 hi, __m512i zero)
+{
+    const __m512i i = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(v, lo), hi));
+    _mm512_mask_cvtepi32_storeu_epi8(y, m, _mm512_add_epi32(i, zero));
+}
+
+void add_u8_avx512(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const binary_q *q,
+                   uint8_t *y)
+{
+    const add_terms t =
+        add_terms_of(q->a_scale, q->a_zero, q->b_scale, q->b_zero, q->y_scale, q->y_zero);
+    const __m512 ra = _mm512_set1_ps(t.ra), rb = _mm512_set1_ps(t.rb);
+    const __m512 fixed = _mm512_set1_ps(t.fixed), none = _mm512_setzero_ps();
+    const __m512 lo = _mm512_set1_ps((float)q->lo), hi = _mm512_set1_ps((float)q->hi);
+    const __m512i zero = _mm512_setzero_si512();
+    const __m512 b0 = b_step || n == 0 ? none : _mm512_set1_ps((float)b[0]);
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 m = lanes16(n - i);
+        const __m512 bv = b_step ? load_f32(m, b + i) : b0;
+        const __m512 v = _mm512_fmadd_ps(load_f32(m, a + i), ra, _mm512_fmadd_ps(bv, rb, fixed));
+        store_rounded(m, y + i, v, lo, hi, zero);
+    }
+}
+
+/* The product of the integers is exact in float32: under 2^16. */
+void mul_u8_avx512(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const binary_q *q,
+                   uint8_t *y)
+{
+    const __m512 ratio = _mm512_set1_ps(mul_ratio(q->a_scale, q->b_scale, q->y_scale));
+    const __m512 az = _mm512_set1_ps((float)q->a_zero), bz = _mm512_set1_ps((float)q->b_zero);
+    const __m512 yz = _mm512_set1_ps((float)q->y_zero);
+    const __m512 lo = _mm512_set1_ps((float)q->lo), hi = _mm512_set1_ps((float)q->hi);
+    const __m512i zero = _mm512_setzero_si512();
+    const __m512 b0 = b_step || n == 0 ? bz : _mm512_set1_ps((float)b[0]);
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 m = lanes16(n - i);
+        const __m512 av = _mm512_sub_ps(load_f32(m, a + i), az);
+        const __m512 bv = _mm512_sub_ps(b_step ? load_f32(m, b + i) : b0, bz);
+        const __m512 v = _mm512_add_ps(_mm512_mul_ps(_mm512_mul_ps(av, bv), ratio), yz);
+        store_rounded(m, y + i, v, lo, hi, zero);
+    }
+}
+
+/* Sixteen shuffles, one for each high nibble: an index of another nibble is lifted to 128 and
+ * more, where the shuffle gives 0. */
+INLINE __m512i look_up(__m512i x, const __m512i rows[16])
+{
+    const __m512i lift = _mm512_set1_epi8(0x70);
+    __m512i y = _mm512_setzero_si512();
+    for (int i = 0; i < 16; i++) {
+        const __m512i low = _mm512_xor_si512(x, _mm512_set1_epi8((char)(i << 4)));
+        y = _mm512_or_si512(y, _mm512_shuffle_epi8(rows[i], _mm512_adds_epu8(low, lift)));
+    }
+    return y;
+}
+
+void table_u8_avx512(const uint8_t *x, size_t n, const uint8_t table[256], uint8_t *y)
+{
+    __m512i rows[16];
+    for (int i = 0; i < 16; i++)
+        rows[i] = _mm512_broadcast_i32x4(
+            _mm_loadu_si128((const __m128i *)(const void *)(table + 16 * i)));
+    for (size_t i = 0; i < n; i += 64) {
+        const __mmask64 m = n - i < 64 ? ~UINT64_C(0) >> (64 - (n - i)) : ~UINT64_C(0);
+        const __m512i v = look_up(_mm512_maskz_loadu_epi8(m, x + i), rows);
+        _mm512_mask_storeu_epi8(y + i, m, v);
+    }
+}
+
+void quantize_u8_avx512(const float *x, size_t n, float scale, int zero, int lo, int hi,
+                        uint8_t *y)
+{
+    const __m512 s = _mm512_set1_ps(scale), flo = _mm512_set1_ps((float)(lo - zero));
+    const __m512 fhi = _mm512_set1_ps((float)(hi - zero));
+    const __m512i z = _mm512_set1_epi32(zero);
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 m = lanes16(n - i);
+        const __m512 v = _mm512_maskz_loadu_ps(m, x + i);
+        const __mmask16 number = _mm512_cmp_ps_mask(v, v, _CMP_ORD_Q);
+        store_rounded(m, y + i, _mm512_maskz_div_ps(number, v, s), flo, fhi, z);
+    }
+}
+
+void dequantize_u8_avx512(const uint8_t *x, size_t n, float scale, int zero, float *y)
+{
+    const __m512 s = _mm512_set1_ps(scale), z = _mm512_set1_ps((float)zero);
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 m = lanes16(n - i);
+        const __m512 v = _mm512_mul_ps(_mm512_sub_ps(load_f32(m, x + i), z), s);
+        _mm512_mask_storeu_ps(y + i, m, v);
+    }
+}

@@ -1,0 +1,251 @@
+/* Convolution as a GEMM with VPMADDWD: exact, as u8 and s8 are widened to 16 bits and a pair of
+ * products is added in 32. (VPMADDUBSW would save the widening, but adds pairs in saturating int16:
+ * 2 * 255 * 127 does not fit.) The rows of a few output pixels, their taps side by side, are widened
+ * into scratch; 6 rows x 16 columns stay in registers, and are requantized there.
+ *
+ * Packed, for each group: bias [n padded to 16] int32 with the zero point folded in; then, for each
+ * 16 columns, w [k / 2][16][2] int16, zero where there is no weight. */
+#include <immintrin.h>
+#include <string.h>
+
+#include "kernels/kernels.h"
+#include "kernels/x86/rows.h"
+#include "kernels/x86/x86.h"
+
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 8")
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+enum {
+    CHUNK_ROWS = 48,          /* rows widened at once, a multiple of 6 */
+    CHUNK_BYTES = 128 * 1024, /* of them: stays in the second-level cache */
+};
+
+typedef struct gemm_plan {
+    int in_c, out_c; /* of a group */
+    int depth, pairs; /* k, and steps of two */
+    int blocks;       /* of 16 columns */
+    size_t group_bytes;
+    size_t chunk; /* rows at once */
+} gemm_plan;
+
+static gemm_plan gemm_plan_of(const conv_shape *s)
+{
+    gemm_plan p = {.in_c = s->in_c / s->groups, .out_c = s->out_c / s->groups};
+    p.depth = p.in_c * s->kernel_h * s->kernel_w;
+    p.pairs = (p.depth + 1) / 2;
+    p.blocks = (p.out_c + 15) / 16;
+    p.group_bytes = (size_t)p.blocks * 64 * (1 + (size_t)p.pairs);
+    p.chunk = CHUNK_ROWS;
+    if (p.chunk * p.pairs * 4 > CHUNK_BYTES)
+        p.chunk = CHUNK_BYTES / 4 / (size_t)p.pairs / 6 * 6;
+    p.chunk = p.chunk ? p.chunk : 6;
+    return p;
+}
+
+bool gemm_fits_avx2(const conv_shape *s)
+{
+    return true;
+}
+
+size_t gemm_packed_size_avx2(const conv_shape *s)
+{
+    return gemm_plan_of(s).group_bytes * s->groups;
+}
+
+static void pack_group(const conv_shape *s, const gemm_plan *p, const int8_t *w,
+                       const int32_t *bias, int x_zero, char *packed)
+{
+    const int taps = s->kernel_h * s->kernel_w;
+    uint32_t *b = (uint32_t *)packed;
+    int16_t *to = (int16_t *)(b + (size_t)p->blocks * 16);
+    for (int o = 0; o < p->blocks * 16; o++) {
+        uint32_t sum = 0; /* modulo 2^32, as the products will be added */
+        for (int i = 0; o < p->out_c && i < p->depth; i++)
+            sum += (uint32_t)(x_zero * w[(size_t)o * p->depth + i]);
+        b[o] = (bias && o < p->out_c ? (uint32_t)bias[o] : 0) - sum;
+    }
+    for (int block = 0; block < p->blocks; block++)
+        for (int k = 0; k < 2 * p->pairs; k += 2)
+            for (int i = 0; i < 32; i++) {
+                const int o = block * 16 + i / 2, d = k + i % 2; /* d = tap * in_c + channel */
+                const bool real = o < p->out_c && d < p->depth;
+                const size_t at = ((size_t)o * p->in_c + d % p->in_c) * taps + d / p->in_c;
+                *to++ = real ? w[at] : 0;
+            }
+}
+
+void gemm_pack_avx2(const conv_shape *s, const int8_t *w, const int32_t *bias, int x_zero,
+                    void *packed)
+{
+    const gemm_plan p = gemm_plan_of(s);
+    for (int g = 0; g < s->groups; g++)
+        pack_group(s, &p, w + (size_t)g * p.out_c * p.depth,
+                   bias ? bias + (size_t)g * p.out_c : NULL, x_zero,
+                   (char *)packed + g * p.group_bytes);
+}
+
+static size_t round64(size_t n)
+{
+    return (n + 63) / 64 * 64;
+}
+
+/* Tap offsets, the row of x_zero bytes, widened rows. */
+size_t gemm_scratch_size_avx2(const conv_shape *s)
+{
+    const gemm_plan p = gemm_plan_of(s);
+    const size_t taps = (size_t)s->kernel_h * s->kernel_w;
+    return round64(taps * sizeof(ptrdiff_t)) + round64(s->in_c) + p.chunk * p.pairs * 4;
+}
+
+static uint16_t *widen(uint16_t *to, const uint8_t *from, size_t n)
+{
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(from + i));
+        _mm256_storeu_si256((__m256i *)(void *)(to + i), _mm256_cvtepu8_epi16(b));
+    }
+    for (; i < n; i++)
+        to[i] = from[i];
+    return to + n;
+}
+
+/* n rows from `first` on, their taps side by side, 2 * pairs values apart. */
+static void gather(const row_source *r, const gemm_plan *p, size_t first, size_t n,
+                   size_t x_offset, uint16_t *rows)
+{
+    const conv_shape *s = r->s;
+    const bool lines = s->groups == 1 && s->dilation_w == 1; /* a kernel row is one piece */
+    row_pixel px = row_pixel_at(r, first);
+    for (size_t i = 0; i < n; i++, rows += 2 * p->pairs, row_pixel_next(r, &px)) {
+        uint16_t *at = rows;
+        rows[2 * p->pairs - 1] = 0;
+        for (int ky = 0; ky < s->kernel_h; ky++)
+            if (px.inside && lines)
+                at = widen(at, row_pixel_first(r, &px) + r->offset[ky * s->kernel_w],
+                           (size_t)s->kernel_w * p->in_c);
+            else
+                for (int kx = 0; kx < s->kernel_w; kx++)
+                    at = widen(at, row_pixel_tap(r, &px, ky, kx) + x_offset, p->in_c);
+    }
+}
+
+/* What the columns of a block need behind the dot products. */
+typedef struct block_out {
+    const int32_t *bias;
+    const requant *q;
+    const float *mult;
+    int columns; /* 1 to 16 */
+    uint8_t *y;
+    size_t y_stride;
+} block_out;
+
+INLINE __m256i finish(__m256i acc, __m256 mult, const requant *q)
+{
+    const __m256 lo = _mm256_set1_ps((float)(q->lo - q->zero));
+    const __m256 hi = _mm256_set1_ps((float)(q->hi - q->zero));
+    __m256 f = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), mult);
+    f = _mm256_min_ps(_mm256_max_ps(f, lo), hi);
+    return _mm256_add_epi32(_mm256_cvtps_epi32(f), _mm256_set1_epi32(q->zero));
+}
+
+/* 16 sums to 16 bytes; packing works in 128-bit lanes, so 64-bit quarters change places. */
+INLINE void store_row(const block_out *b, const float mult[16], __m256i a0, __m256i a1,
+                      uint8_t *y)
+{
+    const __m256i i0 = finish(a0, _mm256_loadu_ps(mult), b->q);
+    const __m256i i1 = finish(a1, _mm256_loadu_ps(mult + 8), b->q);
+    const __m256i w = _mm256_permute4x64_epi64(_mm256_packs_epi32(i0, i1), 0xd8);
+    const __m128i bytes =
+        _mm_packus_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
+    uint8_t out[16];
+    if (b->columns == 16) {
+        _mm_storeu_si128((__m128i *)(void *)y, bytes);
+    } else {
+        _mm_storeu_si128((__m128i *)(void *)out, bytes);
+        memcpy(y, out, b->columns);
+    }
+}
+
+INLINE void tile(int mr, int pairs, const uint16_t *rows, const int16_t *w, const block_out *b,
+                 const float mult[16], uint8_t *y)
+{
+    const size_t stride = 2 * (size_t)pairs;
+    __m256i acc[6][2];
+    UNROLL
+    for (int r = 0; r < mr; r++) {
+        acc[r][0] = _mm256_loadu_si256((const __m256i *)(const void *)b->bias);
+        acc[r][1] = _mm256_loadu_si256((const __m256i *)(const void *)(b->bias + 8));
+    }
+    for (int k = 0; k < pairs; k++, w += 32, rows += 2) {
+        const __m256i w0 = _mm256_loadu_si256((const __m256i *)(const void *)w);
+        const __m256i w1 = _mm256_loadu_si256((const __m256i *)(const void *)(w + 16));
+        UNROLL
+        for (int r = 0; r < mr; r++) {
+            int32_t pair;
+            memcpy(&pair, rows + r * stride, 4);
+            const __m256i x = _mm256_set1_epi32(pair);
+            acc[r][0] = _mm256_add_epi32(acc[r][0], _mm256_madd_epi16(x, w0));
+            acc[r][1] = _mm256_add_epi32(acc[r][1], _mm256_madd_epi16(x, w1));
+        }
+    }
+    UNROLL
+    for (int r = 0; r < mr; r++)
+        store_row(b, mult, acc[r][0], acc[r][1], y + r * b->y_stride);
+}
+
+static void run_block(const gemm_plan *p, const uint16_t *rows, size_t n, const int16_t *w,
+                      const block_out *b)
+{
+    const size_t stride = 2 * (size_t)p->pairs;
+    float mult[16] = {0};
+    uint8_t *y = b->y;
+    memcpy(mult, b->mult, b->columns * sizeof *mult);
+    for (; n >= 6; n -= 6, rows += 6 * stride, y += 6 * b->y_stride)
+        tile(6, p->pairs, rows, w, b, mult, y);
+    for (; n >= 2; n -= 2, rows += 2 * stride, y += 2 * b->y_stride)
+        tile(2, p->pairs, rows, w, b, mult, y);
+    if (n)
+        tile(1, p->pairs, rows, w, b, mult, y);
+}
+
+void gemm_run_avx2(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                   const requant *q, uint8_t *y, void *scratch, int thread, int n_threads)
+{
+    const gemm_plan p = gemm_plan_of(s);
+    const size_t n_rows = (size_t)s->batch * s->out_h * s->out_w;
+    const size_t taps = (size_t)s->kernel_h * s->kernel_w;
+    const bool by_columns = n_rows < 12 * (size_t)n_threads && p.blocks >= n_threads;
+    size_t row = 0, last = n_rows, b0 = 0, b1 = p.blocks;
+    if (by_columns)
+        kernel_share(p.blocks, 1, thread, n_threads, &b0, &b1);
+    else
+        kernel_share(n_rows, 6, thread, n_threads, &row, &last);
+    if (row == last || b0 == b1)
+        return;
+
+    ptrdiff_t *offset = scratch;
+    uint8_t *pad = (uint8_t *)scratch + round64(taps * sizeof *offset);
+    uint16_t *rows = (uint16_t *)(void *)(pad + round64(s->in_c));
+    const row_source source = row_source_of(s, x, pad, offset, (int)taps);
+    memset(pad, x_zero, s->in_c);
+    for (; row < last; row += p.chunk) {
+        const size_t n = last - row < p.chunk ? last - row : p.chunk;
+        for (int g = 0; g < s->groups; g++) {
+            const char *from = (const char *)packed + g * p.group_bytes;
+            const int32_t *bias = (const int32_t *)(const void *)from;
+            const int16_t *w = (const int16_t *)(const void *)(from + (size_t)p.blocks * 64);
+            gather(&source, &p, row, n, (size_t)g * p.in_c, rows);
+            for (size_t block = b0; block < b1; block++) {
+                const size_t column = (size_t)g * p.out_c + 16 * block;
+                const int left = p.out_c - 16 * (int)block;
+                const block_out b = {bias + 16 * block, q, q->mult + column, left < 16 ? left : 16,
+                                     y + row * s->out_c + column, s->out_c};
+                run_block(&p, rows, n, w + 32 * block * p.pairs, &b);
+            }
+        }
+    }
+}
