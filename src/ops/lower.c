@@ -6,12 +6,12 @@ bool operand_absent(const operand *o)
     return o->type == RUNG_UNDEFINED;
 }
 
-size_t operand_count(const operand *o)
+size_t stored_count(const operand *o)
 {
     return dims_count(o->rank, o->dims);
 }
 
-void operand_strides(const operand *o, int64_t strides[RUNG_MAX_RANK])
+void stored_strides(const operand *o, int64_t strides[RUNG_MAX_RANK])
 {
     int64_t stride = 1;
     const bool last = o->channels_last && o->rank >= 3;

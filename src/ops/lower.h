@@ -110,9 +110,9 @@ rung_status lower_quantize(const lowering *l, step *s, rung_error *err);   /* fl
 rung_status lower_dequantize(const lowering *l, step *s, rung_error *err); /* stored -> float32 */
 
 /* --- common ---------------------------------------------------------------------------------------- */
-size_t operand_count(const operand *o);
+size_t stored_count(const operand *o);
 /* Element strides of the ONNX dims in the operand's layout. */
-void operand_strides(const operand *o, int64_t strides[RUNG_MAX_RANK]);
+void stored_strides(const operand *o, int64_t strides[RUNG_MAX_RANK]);
 bool operand_absent(const operand *o);
 /* Whether both have the same scale and zero point in the same form. */
 bool operand_same_params(const operand *a, const operand *b);

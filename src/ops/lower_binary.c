@@ -97,7 +97,7 @@ static rung_status constant_codes(const lowering *l, const operand *o, const uin
     if (!o->constant)
         return RUNG_OK;
     const operand *y = &l->out[0];
-    const size_t n = operand_count(o);
+    const size_t n = stored_count(o);
     uint8_t *codes = arena_alloc(l->mem, n);
     if (!codes)
         return fail_memory(err, "a constant", n);
@@ -108,8 +108,8 @@ static rung_status constant_codes(const lowering *l, const operand *o, const uin
     wide.channels_last = false;
     copy_shape c = {.rank = y->rank, .elem = 1};
     memcpy(c.dims, wide.dims, sizeof wide.dims);
-    operand_strides(&wide, c.x_strides);
-    operand_strides(&stored, c.y_strides);
+    stored_strides(&wide, c.x_strides);
+    stored_strides(&stored, c.y_strides);
     copy_strided(&c, o->constant->data, codes, 0, 1);
     for (size_t i = 0; o->type == RUNG_I8 && i < n; i++)
         codes[i] ^= 0x80;

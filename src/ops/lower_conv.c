@@ -20,7 +20,7 @@ static rung_status weights_int8(const lowering *l, const int8_t **out, rung_erro
     const operand *w = &l->in[1];
     if (!w->constant || !w->quantized)
         return fail(err, RUNG_EUNSUPPORTED, "its weight '%s' is not a quantized constant", w->name);
-    const size_t n = operand_count(w);
+    const size_t n = stored_count(w);
     if (w->type == RUNG_I8 && w->zero == 0) {
         *out = w->constant->data;
         return RUNG_OK;
@@ -71,7 +71,7 @@ static rung_status bias_int32(const lowering *l, int n, const int32_t **out, run
     if (!b->constant || (b->type != RUNG_I32 && b->type != RUNG_F32))
         return fail(err, RUNG_EUNSUPPORTED, "its bias '%s' is not a constant of int32 or float32",
                     b->name);
-    const size_t count = operand_count(b);
+    const size_t count = stored_count(b);
     if (count != (size_t)n && count != 1)
         return fail(err, RUNG_EUNSUPPORTED, "its bias '%s' is not one number per channel", b->name);
     int32_t *v = arena_zero(l->mem, (size_t)n, sizeof *v);
@@ -209,7 +209,7 @@ static rung_status conv_shape_of(const lowering *l, const window *w, conv_shape 
 
 static int64_t conv_macs(const conv_shape *s, const operand *positions)
 {
-    return (int64_t)(operand_count(positions) / (size_t)positions->dims[1]) *
+    return (int64_t)(stored_count(positions) / (size_t)positions->dims[1]) *
            (s->in_c / s->groups) * s->kernel_h * s->kernel_w * s->out_c;
 }
 
@@ -233,7 +233,7 @@ rung_status lower_conv(const lowering *l, step *s, rung_error *err)
         (st = window_conv(l->n, x->rank, x->dims, l->in[1].dims, &win, err)) != RUNG_OK ||
         (st = conv_shape_of(l, &win, &shape, err)) != RUNG_OK ||
         (st = bias_int32(l, shape.out_c, &bias, err)) != RUNG_OK ||
-        (st = check_rows(l, w, shape.out_c, operand_count(&l->in[1]) / (size_t)shape.out_c, bias,
+        (st = check_rows(l, w, shape.out_c, stored_count(&l->in[1]) / (size_t)shape.out_c, bias,
                          err)) != RUNG_OK)
         return st;
     st = finish(l, conv_pick(&shape), &shape, w, bias, s, err);
@@ -288,7 +288,7 @@ static rung_status check_gemm(const lowering *l, bool transposed, rung_error *er
         return fail(err, RUNG_EUNSUPPORTED, "alpha, beta or transA is set");
     if (x->dims[x->rank - 1] != w->dims[transposed])
         return fail(err, RUNG_EMODEL, "its operands' shapes do not fit");
-    if (!fits_int(x) || !fits_int(w) || operand_count(&l->out[0]) > INT32_MAX)
+    if (!fits_int(x) || !fits_int(w) || stored_count(&l->out[0]) > INT32_MAX)
         return fail(err, RUNG_EUNSUPPORTED, "a dimension does not fit int32");
     return check_axis(w, !transposed, err);
 }
@@ -302,7 +302,7 @@ rung_status lower_gemm(const lowering *l, step *s, rung_error *err)
     if (st != RUNG_OK || (st = check_gemm(l, transposed, err)) != RUNG_OK)
         return st;
     const int k = (int)l->in[1].dims[transposed], n = (int)l->in[1].dims[!transposed];
-    const int m = (int)(operand_count(&l->out[0]) / (size_t)n);
+    const int m = (int)(stored_count(&l->out[0]) / (size_t)n);
     const conv_shape shape = {.batch = 1, .in_h = 1, .in_w = m, .in_c = k, .out_h = 1, .out_w = m,
                               .out_c = n, .kernel_h = 1, .kernel_w = 1, .stride_h = 1,
                               .stride_w = 1, .dilation_h = 1, .dilation_w = 1, .groups = 1};

@@ -122,7 +122,7 @@ static bool is_view(const mover *b)
 {
     const move_part *p = &b->m->parts[0];
     if (b->m->n_parts != 1 || p->in != 0 || p->table || p->x_offset || p->y_offset ||
-        b->l->n_out != 1 || operand_count(&b->l->in[0]) != operand_count(&b->l->out[0]))
+        b->l->n_out != 1 || stored_count(&b->l->in[0]) != stored_count(&b->l->out[0]))
         return false;
     int64_t stride = 1;
     for (int i = p->shape.rank - 1; i >= 0; i--) {
@@ -130,7 +130,7 @@ static bool is_view(const mover *b)
             return false;
         stride *= p->shape.dims[i];
     }
-    return (size_t)stride == operand_count(&b->l->out[0]);
+    return (size_t)stride == stored_count(&b->l->out[0]);
 }
 
 rung_status mover_end(mover *b, const char *kernel, step *s, rung_error *err)
@@ -146,8 +146,8 @@ static rung_status whole(mover *b, rung_error *err)
 {
     const operand *x = &b->l->in[0], *y = &b->l->out[0];
     int64_t xs[RUNG_MAX_RANK], ys[RUNG_MAX_RANK];
-    operand_strides(x, xs);
-    operand_strides(y, ys);
+    stored_strides(x, xs);
+    stored_strides(y, ys);
     return mover_add(b, 0, 0, 0, 0, y->rank, y->dims, xs, ys, err);
 }
 
@@ -188,9 +188,9 @@ rung_status lower_view(const lowering *l, step *s, rung_error *err)
         return st;
     const operand *x = &l->in[0], *y = &l->out[0];
     const bool alike = x->channels_last == y->channels_last;
-    if (!alike || (x->channels_last && x->rank != y->rank) || operand_count(x) != operand_count(y))
+    if (!alike || (x->channels_last && x->rank != y->rank) || stored_count(x) != stored_count(y))
         return fail(err, RUNG_EUNSUPPORTED, "its layouts differ");
-    const int64_t count = (int64_t)operand_count(y), one = 1;
+    const int64_t count = (int64_t)stored_count(y), one = 1;
     st = mover_add(&b, 0, 0, 0, 0, 1, &count, &one, &one, err);
     return st == RUNG_OK ? mover_end(&b, "copy", s, err) : st;
 }
@@ -204,8 +204,8 @@ rung_status lower_transpose(const lowering *l, step *s, rung_error *err)
     rung_status st = mover_begin(&b, l, err);
     if (st != RUNG_OK || (st = perm_of(l->n, x->rank, perm, err)) != RUNG_OK)
         return st;
-    operand_strides(x, xs);
-    operand_strides(y, ys);
+    stored_strides(x, xs);
+    stored_strides(y, ys);
     for (int i = 0; i < y->rank; i++)
         walk[i] = xs[perm[i]];
     st = mover_add(&b, 0, 0, 0, 0, y->rank, y->dims, walk, ys, err);
@@ -237,8 +237,8 @@ rung_status lower_slice(const lowering *l, step *s, rung_error *err)
         (st = slice_of(constant_at(l, 1), constant_at(l, 2), constant_at(l, 3), constant_at(l, 4),
                        x->rank, x->dims, &cut, err)) != RUNG_OK)
         return st;
-    operand_strides(x, xs);
-    operand_strides(y, ys);
+    stored_strides(x, xs);
+    stored_strides(y, ys);
     for (int i = 0; i < x->rank; i++) {
         first += cut.start[i] * xs[i];
         xs[i] *= cut.step[i];
@@ -264,12 +264,12 @@ rung_status lower_split(const lowering *l, step *s, rung_error *err)
         return st;
     if (axis < 0 || axis >= x->rank)
         return fail(err, RUNG_EMODEL, "axis is out of range");
-    operand_strides(x, xs);
+    stored_strides(x, xs);
     for (int i = 0; i < l->n_out && st == RUNG_OK; i++) {
         const operand *y = &l->out[i];
         if (operand_absent(y))
             return fail(err, RUNG_EUNSUPPORTED, "one of its outputs is absent");
-        operand_strides(y, ys);
+        stored_strides(y, ys);
         st = mover_add(&b, 0, i, at * xs[axis], 0, y->rank, y->dims, xs, ys, err);
         at += y->dims[axis];
     }
@@ -287,10 +287,10 @@ rung_status lower_concat(const lowering *l, step *s, rung_error *err)
         return st;
     if (axis < 0 || axis >= y->rank)
         return fail(err, RUNG_EMODEL, "axis is out of range");
-    operand_strides(y, ys);
+    stored_strides(y, ys);
     for (int i = 0; i < l->n_in && st == RUNG_OK; i++) {
         const operand *x = &l->in[i];
-        operand_strides(x, xs);
+        stored_strides(x, xs);
         st = mover_add(&b, i, 0, 0, at * ys[axis], y->rank, x->dims, xs, ys, err);
         at += x->dims[axis];
     }
@@ -311,8 +311,8 @@ rung_status lower_depth_space(const lowering *l, step *s, rung_error *err)
         return st;
     if (deep->rank != 4 || k < 1 || wide->dims[1] * k * k != deep->dims[1])
         return fail(err, RUNG_EMODEL, "blocksize does not fit its shapes");
-    operand_strides(deep, ds);
-    operand_strides(wide, ws);
+    stored_strides(deep, ds);
+    stored_strides(wide, ws);
     /* n, c, h, i, w, j: row h * k + i and column w * k + j of the wide side. */
     const int64_t c = wide->dims[1];
     const int64_t dims[6] = {deep->dims[0], c, deep->dims[2], k, deep->dims[3], k};

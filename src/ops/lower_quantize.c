@@ -31,7 +31,7 @@ static rung_status finish(const lowering *l, const operand *codes, const char *k
     quantize_step *q = arena_zero(l->mem, 1, sizeof *q);
     if (!q)
         return fail_memory(err, "a step", sizeof *q);
-    *q = (quantize_step){.n = operand_count(codes), .scale = codes->scale, .zero = codes->zero,
+    *q = (quantize_step){.n = stored_count(codes), .scale = codes->scale, .zero = codes->zero,
                          .hi = 255};
     *s = (step){.kernel = kernel, .run = run, .params = q};
     return RUNG_OK;

@@ -18,7 +18,7 @@ static rung_status fill_value(const lowering *l, move_step *m, rung_error *err)
 {
     const operand *y = &l->out[0];
     const operand *v = l->n_in > 2 && !operand_absent(&l->in[2]) ? &l->in[2] : NULL;
-    if (v && (!v->constant || operand_count(v) != 1))
+    if (v && (!v->constant || stored_count(v) != 1))
         return fail(err, RUNG_EUNSUPPORTED, "its value is not one constant number");
     if (!y->quantized) {
         if (v && v->type != y->type)
@@ -40,7 +40,7 @@ static rung_status add_frame(mover *b, int k, const int64_t *lo, const int64_t *
 {
     const operand *y = &b->l->out[0];
     int64_t ys[RUNG_MAX_RANK], dims[RUNG_MAX_RANK], at = 0;
-    operand_strides(y, ys);
+    stored_strides(y, ys);
     for (int i = 0; i < y->rank; i++) {
         dims[i] = i < k ? hi[i] - lo[i] : y->dims[i];
         at += i < k ? lo[i] * ys[i] : 0;
@@ -69,8 +69,8 @@ rung_status lower_pad(const lowering *l, step *s, rung_error *err)
         return fail(err, RUNG_EUNSUPPORTED, "there is no kernel for its mode");
     if ((st = mover_begin(&b, l, err)) != RUNG_OK || (st = fill_value(l, b.m, err)) != RUNG_OK)
         return st;
-    operand_strides(x, xs);
-    operand_strides(y, ys);
+    stored_strides(x, xs);
+    stored_strides(y, ys);
     for (int i = 0; i < x->rank; i++) {
         const int64_t before = pad.before[i], cut = before < 0 ? -before : 0;
         lo[i] = before > 0 ? before : 0;
@@ -98,8 +98,8 @@ rung_status lower_expand(const lowering *l, step *s, rung_error *err)
         return st;
     if (x->rank > y->rank || (x->channels_last && x->rank != y->rank))
         return fail(err, RUNG_EUNSUPPORTED, "its layouts differ");
-    operand_strides(x, xs);
-    operand_strides(y, ys);
+    stored_strides(x, xs);
+    stored_strides(y, ys);
     for (int i = 0; i < x->rank; i++)
         if (x->dims[i] != 1)
             walk[y->rank - x->rank + i] = xs[i];
@@ -118,8 +118,8 @@ rung_status lower_tile(const lowering *l, step *s, rung_error *err)
         return st;
     if (x->rank != y->rank)
         return fail(err, RUNG_EMODEL, "its output has another rank than its input");
-    operand_strides(x, xs);
-    operand_strides(y, ys);
+    stored_strides(x, xs);
+    stored_strides(y, ys);
     for (int i = 0; i < x->rank; i++) {
         dims[2 * i] = y->dims[i] / x->dims[i];
         from[2 * i] = 0;
@@ -171,7 +171,7 @@ rung_status lower_gather(const lowering *l, step *s, rung_error *err)
         to[i] = i > axis ? inner : i == axis ? inner : inner * (int64_t)n;
         inner *= i == axis ? 1 : x->dims[i];
     }
-    operand_strides(x, xs);
+    stored_strides(x, xs);
     memcpy(from, xs, sizeof xs);
     for (size_t k = 0; k < n && st == RUNG_OK;) {
         int64_t first, stride;

@@ -16,7 +16,7 @@ rung_status lower_softmax(const lowering *l, step *s, rung_error *err)
     if (!x->quantized || x->constant || axis < 0 || axis >= x->rank ||
         x->channels_last != y->channels_last)
         return fail(err, RUNG_EUNSUPPORTED, "its input is not a quantized activation");
-    operand_strides(x, strides);
+    stored_strides(x, strides);
     if (strides[axis] != 1)
         return fail(err, RUNG_EUNSUPPORTED, "its axis %lld is not the innermost one",
                     (long long)axis);
@@ -24,7 +24,7 @@ rung_status lower_softmax(const lowering *l, step *s, rung_error *err)
     if (!p)
         return fail_memory(err, "a step", sizeof *p);
     const size_t n = (size_t)x->dims[axis];
-    *p = (softmax_step){.outer = operand_count(x) / n, .n = n, .x_scale = x->scale,
+    *p = (softmax_step){.outer = stored_count(x) / n, .n = n, .x_scale = x->scale,
                         .y_scale = y->scale, .y_zero = y->zero, .lo = l->q_lo, .hi = l->q_hi};
     *s = (step){.kernel = "softmax_u8", .run = run_softmax, .params = p};
     return RUNG_OK;

@@ -84,7 +84,7 @@ static rung_status fill_table(const lowering *l, uint8_t table[256], rung_error 
 static rung_status finish(const lowering *l, table_step *t, step *s, rung_error *err)
 {
     t->kernel = KERNEL_PICK(table_u8);
-    t->n = operand_count(&l->out[0]);
+    t->n = stored_count(&l->out[0]);
     t->out = l->n_in;
     const char *name = arena_printf(l->mem, "table_u8 %s", t->kernel->name);
     if (!name)
@@ -101,7 +101,7 @@ static bool is_activation(const operand *o)
 rung_status lower_table(const lowering *l, step *s, rung_error *err)
 {
     if (!is_activation(&l->in[0]) || l->in[0].channels_last != l->out[0].channels_last ||
-        operand_count(&l->in[0]) != operand_count(&l->out[0]))
+        stored_count(&l->in[0]) != stored_count(&l->out[0]))
         return fail(err, RUNG_EUNSUPPORTED, "its input is not a quantized activation");
     table_step *t = arena_zero(l->mem, 1, sizeof *t);
     if (!t)
