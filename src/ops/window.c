@@ -157,6 +157,11 @@ rung_status window_pool(const node *n, int rank, const int64_t *dims, window *w,
         st = read_auto_pad(n, &mode, err);
     if (st == RUNG_OK && w->kernel[0] == DIM_UNKNOWN)
         st = fail(err, RUNG_EMODEL, "the attribute kernel_shape is missing");
+    for (int i = 0; st == RUNG_OK && mode == PAD_GIVEN && i < w->n; i++) {
+        if (w->begin[i] >= w->kernel[i] || w->end[i] >= w->kernel[i])
+            st = fail(err, RUNG_EMODEL, "on spatial axis %d the pads are not smaller than the kernel",
+                      i);
+    }
     for (int i = 0; st == RUNG_OK && i < w->n; i++)
         st = slide(w, i, dims[i + 2], mode, node_int(n, "ceil_mode", 0) != 0, err);
     return st;

@@ -1,0 +1,54 @@
+/* Operators that only move elements: what their attributes and inputs come to, for eval and for
+ * lowering. Refusals (RUNG_EMODEL) do not name the node. */
+#ifndef RUNG_OPS_MOVE_H
+#define RUNG_OPS_MOVE_H
+
+#include "ops/args.h"
+
+/* Slice: output index i of an axis reads input index start + i * step. */
+typedef struct slice {
+    int64_t start[RUNG_MAX_RANK], step[RUNG_MAX_RANK], count[RUNG_MAX_RANK];
+} slice;
+/* axes, steps: NULL when absent. A dimension that is DIM_UNKNOWN gives count DIM_UNKNOWN. */
+rung_status slice_of(const tensor *starts, const tensor *ends, const tensor *axis_list,
+                     const tensor *steps, int rank, const int64_t *dims, slice *out,
+                     rung_error *err);
+
+/* Transpose: output axis i is input axis perm[i]. */
+rung_status perm_of(const node *n, int rank, int *perm, rung_error *err);
+
+/* Pad: elements added (negative: removed) before and behind each axis. */
+typedef enum pad_mode {
+    PAD_CONSTANT,
+    PAD_REFLECT,
+    PAD_EDGE,
+    PAD_WRAP,
+} pad_mode;
+typedef struct pad_amounts {
+    pad_mode mode;
+    int64_t  before[RUNG_MAX_RANK], behind[RUNG_MAX_RANK];
+} pad_amounts;
+rung_status pad_of(const node *n, const tensor *pads, const tensor *axis_list, int rank,
+                   pad_amounts *out, rung_error *err);
+
+/* Split of opset `version`: sizes[i] of output i along *axis. split: NULL when absent. */
+rung_status split_of(const node *n, int64_t version, const tensor *split, int rank,
+                     const int64_t *dims, int *axis, int64_t *sizes, rung_error *err);
+
+/* Bytes of an element that can be moved singly: 1, 2, 4, 8; 0 for other types. */
+size_t movable_size(dtype type);
+/* The refusal of a type for which that is 0. */
+rung_status check_movable(dtype type, rung_error *err);
+/* Plain copy of all elements between tensors of one type and count (4-bit types too). */
+rung_status copy_tensor(const tensor *from, tensor *to, rung_error *err);
+
+/* y (all of it, row-major) = x read with these strides, in elements, from x_first on. */
+void gather_strided(const tensor *x, size_t x_first, const int64_t *x_strides, tensor *y);
+
+/* y[i0][i1]... = x[maps[0][i0]][maps[1][i1]]..., *fill where a map says -1. maps: one entry an axis,
+ * each of y's dimension; fill: an element, NULL where no map says -1. */
+void gather_mapped(const tensor *x, int64_t *const *maps, const void *fill, tensor *y);
+/* Memory for such maps; false: it is out. */
+bool maps_alloc(arena *mem, const tensor *y, int64_t **maps);
+
+#endif
