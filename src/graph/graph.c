@@ -30,6 +30,8 @@ void graph_free(graph *g)
     arena_free(g->mem); /* g itself lives there */
 }
 
+enum { MANY = 32 };
+
 /* `hint`, or the first of hint_1, hint_2 ... that no value has; in g->mem. */
 static const char *free_name(graph *g, const char *hint)
 {
@@ -38,6 +40,8 @@ static const char *free_name(graph *g, const char *hint)
     if (strmap_get(g->by_name, hint, -1) < 0)
         return arena_strdup(g->mem, hint);
     for (int i = 1; i < INT_MAX; i++) {
+        if (i == MANY) /* thousands of one hint would make the search quadratic */
+            i += (int)g->n_values;
         char *name = arena_printf(g->mem, "%s_%d", hint, i);
         if (!name || strmap_get(g->by_name, name, -1) < 0)
             return name;
@@ -47,7 +51,7 @@ static const char *free_name(graph *g, const char *hint)
 
 int graph_add_value(graph *g, const char *hint, dtype type, int rank, const int64_t *dims)
 {
-    if (rank > RUNG_MAX_RANK || g->n_values >= INT_MAX)
+    if (rank > RUNG_MAX_RANK || g->n_values >= INT_MAX - MANY)
         return -1;
     value *values = arena_grow(g->mem, g->values, &g->cap_values, g->n_values + 1, sizeof *values);
     if (!values)
