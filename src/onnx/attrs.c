@@ -31,13 +31,6 @@ static rung_status read_strings(reader *r, const attr_proto *p, attr *a, rung_er
     return RUNG_OK;
 }
 
-/* The attribute as its own bytes. */
-static rung_status keep_opaque(reader *r, const attr_proto *p, attr *a, rung_error *err)
-{
-    a->opaque = proto_pack(p, r->g->mem);
-    return a->opaque.data ? RUNG_OK : fail_memory(err, a->name, 0);
-}
-
 static rung_status read_tensor(reader *r, const attr_proto *p, attr *a, rung_error *err)
 {
     if (!p->t)
@@ -47,7 +40,7 @@ static rung_status read_tensor(reader *r, const attr_proto *p, attr *a, rung_err
      * beside the model that is written. */
     const bool has_more = proto_has_unknown(p->t) || (p->t->name && *p->t->name);
     const bool kept = has_more && p->t->data_location != TENSOR_EXTERNAL;
-    return st == RUNG_OK && kept ? keep_opaque(r, p, a, err) : st;
+    return st == RUNG_OK && kept ? proto_keep(p, r->g->mem, &a->opaque, err) : st;
 }
 
 rung_status attr_read(reader *r, attr_proto *p, attr *out, rung_error *err)
@@ -89,9 +82,9 @@ rung_status attr_read(reader *r, attr_proto *p, attr *out, rung_error *err)
         if (!p->has_type)
             return fail(err, RUNG_EFORMAT, "attribute '%s' has no type", a->name);
         a->kind = ATTR_OPAQUE;
-        return keep_opaque(r, p, a, err);
+        return proto_keep(p, r->g->mem, &a->opaque, err);
     }
-    return st == RUNG_OK && proto_has_unknown(p) ? keep_opaque(r, p, a, err) : st;
+    return st == RUNG_OK && proto_has_unknown(p) ? proto_keep(p, r->g->mem, &a->opaque, err) : st;
 }
 
 /* --- building ---------------------------------------------------------------------------------- */

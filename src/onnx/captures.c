@@ -111,6 +111,7 @@ static rung_status walk_graph(walk *w, ProtobufCBinaryData *b, const scope *oute
     const bool changed_before = w->changed;
     arena *mem = NULL;
     scope s = { NULL, outer };
+    bytes changed;
     rung_status st = RUNG_OK;
     if (w->depth == DEEPEST)
         return fail(err, RUNG_EFORMAT, "subgraphs are nested deeper than %d", DEEPEST);
@@ -126,9 +127,9 @@ static rung_status walk_graph(walk *w, ProtobufCBinaryData *b, const scope *oute
     if (st == RUNG_OK)
         st = walk_nodes(w, p, &s, err);
     if (st == RUNG_OK && w->changed)
-        *b = proto_binary(proto_pack(p, w->r->g->mem));
-    if (st == RUNG_OK && w->changed && !b->data)
-        st = fail_memory(err, "a subgraph with external data", b->len);
+        st = proto_keep(p, w->r->g->mem, &changed, err);
+    if (st == RUNG_OK && w->changed)
+        *b = proto_binary(changed);
 done:
     w->depth--;
     w->changed |= changed_before;
@@ -148,7 +149,7 @@ static rung_status walk_attrs(walk *w, node_proto *p, const scope *outer, rung_e
             st = walk_graph(w, &a->g, outer, err);
         for (size_t k = 0; st == RUNG_OK && k < a->n_graphs; k++)
             st = walk_graph(w, &a->graphs[k], outer, err);
-        if (st != RUNG_OK)
+        if (st != RUNG_OK && w->depth == 0) /* the outermost, where a person begins to look */
             return fail_at(err, st, "attribute '%s'", proto_text(a->name));
     }
     return st;

@@ -76,8 +76,7 @@ static rung_status keep_rest(reader *r, const node_proto *p, node *n, rung_error
     node_proto rest = *p;
     rest.n_input = rest.n_output = rest.n_attribute = 0;
     rest.name = rest.op_type = rest.domain = NULL;
-    n->extra = proto_pack(&rest, r->g->mem);
-    return n->extra.data ? RUNG_OK : fail_memory(err, "a node's further fields", 0);
+    return proto_keep(&rest, r->g->mem, &n->extra, err);
 }
 
 static rung_status read_node(reader *r, node_proto *p, rung_error *err)

@@ -26,8 +26,8 @@ rung_status external_read(reader *r, const tensor_proto *p, const char *name, si
                           size_t align, const void **data, rung_error *err);
 
 /* Type, dims and symbols of v from p (not those of a constant, which has its own), and the rest
- * into v->extra; p is stripped. false: memory is out. */
-bool value_read(reader *r, value_proto *p, value *v);
+ * into v->extra; p is stripped. */
+rung_status value_read(reader *r, value_proto *p, value *v, rung_error *err);
 
 /* The attribute in g->mem; the message must be there too. */
 rung_status attr_read(reader *r, attr_proto *p, attr *out, rung_error *err);

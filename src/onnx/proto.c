@@ -51,6 +51,21 @@ bytes proto_pack(const void *message, arena *mem)
     return (bytes){ data, data ? size : 0 };
 }
 
+rung_status proto_keep(const void *message, arena *mem, bytes *out, rung_error *err)
+{
+    const descriptor *d = ((const ProtobufCMessage *)message)->descriptor;
+    arena *scratch = arena_new();
+    rung_status st = RUNG_OK;
+
+    *out = proto_pack(message, mem);
+    if (!scratch || !out->data)
+        st = fail_memory(err, "fields to keep", protobuf_c_message_get_packed_size(message));
+    else
+        proto_unpack(d, *out, scratch, &st, err);
+    arena_free(scratch);
+    return st;
+}
+
 void *proto_new(const descriptor *d, arena *mem)
 {
     void *message = arena_alloc(mem, d->sizeof_message);

@@ -47,6 +47,10 @@ void *proto_unpack(const descriptor *d, bytes b, arena *mem, rung_status *st, ru
 /* The message's bytes, in mem. data = NULL: memory is out. */
 bytes proto_pack(const void *message, arena *mem);
 
+/* The same for bytes that will be unpacked again: refused where that would fail (protobuf-c takes a
+ * field number 0 in a long form, but not in the short one that it packs). */
+rung_status proto_keep(const void *message, arena *mem, bytes *out, rung_error *err);
+
 /* An empty message in mem, or the one that `extra` holds; NULL: memory is out. */
 void *proto_new(const descriptor *d, arena *mem);
 void *proto_restore(const descriptor *d, bytes extra, arena *mem);

@@ -67,8 +67,7 @@ static rung_status keep_model_rest(reader *r, const model_proto *p, rung_error *
     rest.has_ir_version = false;
     rest.graph = NULL;
     rest.n_opset_import = rest.n_metadata_props = 0;
-    r->g->model_extra = proto_pack(&rest, r->g->mem);
-    return r->g->model_extra.data ? RUNG_OK : fail_memory(err, "the model's further fields", 0);
+    return proto_keep(&rest, r->g->mem, &r->g->model_extra, err);
 }
 
 /* --- graph ------------------------------------------------------------------------------------- */
@@ -114,9 +113,7 @@ static rung_status read_input(reader *r, value_proto *p, rung_error *err)
         g->values[id].is_input = true;
         g->inputs[g->n_inputs++] = id;
     }
-    if (st == RUNG_OK && !value_read(r, p, &g->values[id]))
-        st = fail_memory(err, g->values[id].name, sizeof *p);
-    return st;
+    return st == RUNG_OK ? value_read(r, p, &g->values[id], err) : st;
 }
 
 static rung_status read_output(reader *r, value_proto *p, rung_error *err)
@@ -129,9 +126,7 @@ static rung_status read_output(reader *r, value_proto *p, rung_error *err)
     g->outputs[g->n_outputs++] = id;
     const bool declared = v->is_input || v->is_output || v->listed_input;
     v->is_output = true;
-    if (!declared && !value_read(r, p, v))
-        return fail_memory(err, v->name, sizeof *p);
-    return RUNG_OK;
+    return declared ? RUNG_OK : value_read(r, p, v, err);
 }
 
 /* Entries about names that are no values (of local functions) stay in the message. */
@@ -139,7 +134,8 @@ static rung_status read_value_infos(reader *r, graph_proto *p, rung_error *err)
 {
     graph *g = r->g;
     size_t left = 0;
-    for (size_t i = 0; i < p->n_value_info; i++) {
+    rung_status st = RUNG_OK;
+    for (size_t i = 0; st == RUNG_OK && i < p->n_value_info; i++) {
         value_proto *info = p->value_info[i];
         const int id = info->name ? strmap_get(g->by_name, info->name, -1) : -1;
         if (id < 0) {
@@ -149,11 +145,11 @@ static rung_status read_value_infos(reader *r, graph_proto *p, rung_error *err)
         value *v = &g->values[id];
         const bool declared = v->is_input || v->is_output || v->listed_input || v->has_info;
         v->has_info = true;
-        if (!declared && !value_read(r, info, v))
-            return fail_memory(err, v->name, sizeof *info);
+        if (!declared)
+            st = value_read(r, info, v, err);
     }
     p->n_value_info = left;
-    return RUNG_OK;
+    return st;
 }
 
 /* What graph has no field for; an initializer with fields of that sort stays by name. */
@@ -174,8 +170,7 @@ static rung_status keep_graph_rest(reader *r, graph_proto *p, rung_error *err)
     p->n_initializer = left;
     p->n_node = p->n_input = p->n_output = p->n_sparse_initializer = 0;
     p->name = NULL;
-    r->g->graph_extra = proto_pack(p, r->g->mem);
-    return r->g->graph_extra.data ? RUNG_OK : fail_memory(err, "the graph's further fields", 0);
+    return proto_keep(p, r->g->mem, &r->g->graph_extra, err);
 }
 
 static rung_status read_lists(reader *r, graph_proto *p, rung_error *err)

@@ -43,15 +43,14 @@ static bool strip_type(type_proto *p)
 }
 
 /* Takes the type out of p, but for what value has no fields for. */
-static bool read_type(reader *r, value_proto *p, value *v)
+static rung_status read_type(reader *r, value_proto *p, value *v, rung_error *err)
 {
     type_proto *type = p->type;
     if (!type_fits(type)) {
-        v->type_proto = proto_pack(type, r->g->mem);
         if (type->tensor_type && dtype_valid((dtype)type->tensor_type->elem_type))
             v->type = (dtype)type->tensor_type->elem_type;
         p->type = NULL;
-        return v->type_proto.data != NULL;
+        return proto_keep(type, r->g->mem, &v->type_proto, err);
     }
     if (!v->constant) {
         v->type = (dtype)type->tensor_type->elem_type;
@@ -60,18 +59,16 @@ static bool read_type(reader *r, value_proto *p, value *v)
     }
     if (!strip_type(type))
         p->type = NULL;
-    return true;
+    return RUNG_OK;
 }
 
-bool value_read(reader *r, value_proto *p, value *v)
+rung_status value_read(reader *r, value_proto *p, value *v, rung_error *err)
 {
-    if (p->type && !read_type(r, p, v))
-        return false;
+    rung_status st = p->type ? read_type(r, p, v, err) : RUNG_OK;
     p->name = NULL;
-    if (!p->type && !proto_has_unknown(p))
-        return true;
-    v->extra = proto_pack(p, r->g->mem);
-    return v->extra.data != NULL;
+    if (st == RUNG_OK && (p->type || proto_has_unknown(p)))
+        st = proto_keep(p, r->g->mem, &v->extra, err);
+    return st == RUNG_OK ? st : fail_at(err, st, "value '%s'", v->name);
 }
 
 /* --- building ---------------------------------------------------------------------------------- */

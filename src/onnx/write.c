@@ -105,40 +105,39 @@ static bool build_outputs(const graph *g, arena *mem, graph_proto *p)
     return good;
 }
 
-/* made[v]: a node of the graph makes v. */
-static bool *made_values(const graph *g, arena *mem)
+/* Declared of node n's outputs: what the file said, and what is known of values between nodes. */
+static bool add_node_infos(const graph *g, const node *n, arena *mem, graph_proto *p)
 {
-    bool *made = arena_zero(mem, g->n_values, sizeof *made);
-    for (size_t i = 0; made && i < g->n_nodes; i++)
-        for (int k = 0; k < g->nodes[i].n_outputs; k++)
-            if (!g->nodes[i].dead && g->nodes[i].outputs[k] >= 0)
-                made[g->nodes[i].outputs[k]] = true;
-    return made;
+    bool good = true;
+    for (int k = 0; good && !n->dead && k < n->n_outputs; k++) {
+        const value *v = n->outputs[k] < 0 ? NULL : &g->values[n->outputs[k]];
+        if (v && (v->has_info || (v->type != RUNG_UNDEFINED && !v->is_output)))
+            good = add_value(v, mem, p->value_info, &p->n_value_info);
+    }
+    return good;
 }
 
-/* What the file said, and what is known of values between nodes. */
-static bool wants_info(const value *v, bool is_made)
-{
-    if (v->is_input || v->is_output || v->constant)
-        return v->has_info;
-    return is_made && (v->has_info || v->type != RUNG_UNDEFINED);
-}
-
-/* Behind the entries that p has: those about names that are no values. */
+/* Behind the entries that p has, those about names that are no values: inputs, constants, then what
+ * nodes make, in the file's order. Value ids would do, but come in another order when the file is
+ * read again. */
 static bool build_value_infos(const graph *g, arena *mem, graph_proto *p)
 {
-    const bool *made = made_values(g, mem);
-    value_proto **list = arena_zero(mem, p->n_value_info + g->n_values, sizeof *list);
-    size_t n = 0;
-    bool good = made && list;
-    for (size_t i = 0; good && i < p->n_value_info; i++)
-        if (strmap_get(g->by_name, proto_text(p->value_info[i]->name), -1) < 0)
-            list[n++] = p->value_info[i];
+    value_proto **others = p->value_info;
+    const size_t n_others = p->n_value_info;
+    p->value_info = arena_zero(mem, n_others + g->n_values, sizeof *p->value_info);
+    p->n_value_info = 0;
+    bool good = p->value_info != NULL;
+    for (size_t i = 0; good && i < n_others; i++)
+        if (strmap_get(g->by_name, proto_text(others[i]->name), -1) < 0)
+            p->value_info[p->n_value_info++] = others[i];
+    for (int i = 0; good && i < g->n_inputs; i++)
+        if (g->values[g->inputs[i]].has_info)
+            good = add_value(&g->values[g->inputs[i]], mem, p->value_info, &p->n_value_info);
     for (size_t v = 0; good && v < g->n_values; v++)
-        if (wants_info(&g->values[v], made[v]))
-            good = add_value(&g->values[v], mem, list, &n);
-    p->value_info = list;
-    p->n_value_info = n;
+        if (g->values[v].constant && g->values[v].has_info)
+            good = add_value(&g->values[v], mem, p->value_info, &p->n_value_info);
+    for (size_t i = 0; good && i < g->n_nodes; i++)
+        good = add_node_infos(g, &g->nodes[i], mem, p);
     return good;
 }
 
