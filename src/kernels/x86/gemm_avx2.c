@@ -123,9 +123,10 @@ static void gather(const row_source *r, const gemm_plan *p, size_t first, size_t
     for (size_t i = 0; i < n; i++, rows += 2 * p->pairs, row_pixel_next(r, &px)) {
         uint16_t *at = rows;
         rows[2 * p->pairs - 1] = 0;
+        const bool inside = row_pixel_inside(r, &px);
         for (int ky = 0; ky < s->kernel_h; ky++)
-            if (px.inside && lines)
-                at = widen(at, row_pixel_first(r, &px) + r->offset[ky * s->kernel_w],
+            if (inside && lines)
+                at = widen(at, px.image + px.first + r->offset[ky * s->kernel_w],
                            (size_t)s->kernel_w * p->in_c);
             else
                 for (int kx = 0; kx < s->kernel_w; kx++)

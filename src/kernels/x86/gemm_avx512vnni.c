@@ -2,8 +2,14 @@
  * four input channels a step. Up to 8 rows x 3 or 6 rows x 4 registers of 16 columns stay in
  * registers, and are requantized there.
  *
- * A row is read through one pointer per tap (rows.h). Where the channels of a tap are no multiple
- * of 4, or few, a row's taps are copied side by side first and count as one tap ("gathered").
+ * A row is read through pointers into the image (rows.h), one for each of the tile's taps. What a
+ * tap is depends on the shape:
+ *   pixels  one tap of the kernel, all its channels; taps in the padding point at x_zero bytes;
+ *   lines   one line of the kernel, its pixels side by side as they lie in the image: few channels
+ *           make longer dot products. Rows that touch the padding (or whose last line, rounded up to
+ *           4 bytes, would leave the image) are copied line by line;
+ *   whole   the whole kernel: every row is copied. For channels that are no multiple of 4.
+ * Neighbouring groups with few outputs are merged into one with zeros off the diagonal.
  *
  * Packed, for each group: bias [n padded to 16] int32 with the zero point folded in; then, for
  * each block of up to 64 columns, w [tap][k / 4][columns][4], zero where there is no weight. */
@@ -22,36 +28,55 @@
 #define INLINE static inline __attribute__((always_inline))
 
 enum {
-    GATHER_UNDER = 8,            /* input channels under which rows are gathered */
+    LINES_UNDER = 64,            /* input channels under which a tap is a kernel line */
     CHUNK_ROWS = 96,             /* rows whose pointers are made at once: a multiple of 6 and 8 */
-    GATHER_BYTES = 32 * 1024,    /* of gathered rows at once: stays in the first-level cache */
+    COPY_BYTES = 32 * 1024,      /* of copied rows at once: stays in the first-level cache */
 };
 
-/* The GEMM of one group. */
+typedef enum tap_kind { PIXELS, LINES, WHOLE } tap_kind;
+
+/* The GEMM of one (merged) group. */
 typedef struct gemm_plan {
-    int in_c, out_c;  /* of a group */
-    bool gathered;
-    int taps, quads;  /* taps as the tile sees them, steps of four channels in a tap */
+    int groups, merged;  /* after merging; of the operator's groups in one */
+    int in_c, out_c;     /* of a group */
+    tap_kind kind;
+    int taps, depth, quads; /* taps of the tile; real channels, and steps of four, of each */
     int vectors, blocks; /* registers of 16 columns, blocks of up to 4 registers */
-    size_t row_bytes; /* of a gathered row */
+    size_t row_bytes;    /* of a copied row; 0: none is copied */
     size_t group_bytes;
-    size_t chunk;     /* rows at once */
+    size_t chunk;        /* rows at once */
 } gemm_plan;
+
+/* How many groups fill 16 columns. */
+static int groups_to_merge(const conv_shape *s)
+{
+    const int out_c = s->out_c / s->groups;
+    int m = out_c < 16 ? 16 / out_c : 1;
+    while (s->groups % m != 0)
+        m--;
+    return m;
+}
 
 static gemm_plan gemm_plan_of(const conv_shape *s)
 {
-    gemm_plan p = {.in_c = s->in_c / s->groups, .out_c = s->out_c / s->groups};
-    const int taps = s->kernel_h * s->kernel_w;
-    p.gathered = p.in_c % 4 != 0 || (p.in_c < GATHER_UNDER && taps > 1);
-    p.taps = p.gathered ? 1 : taps;
-    p.quads = p.gathered ? (taps * p.in_c + 3) / 4 : p.in_c / 4;
+    gemm_plan p = {.merged = groups_to_merge(s)};
+    p.groups = s->groups / p.merged;
+    p.in_c = s->in_c / p.groups;
+    p.out_c = s->out_c / p.groups;
+    if (p.groups == 1 && s->kernel_w > 1 && s->dilation_w == 1 && p.in_c < LINES_UNDER)
+        p.kind = LINES;
+    else
+        p.kind = p.in_c % 4 ? WHOLE : PIXELS;
+    p.taps = p.kind == LINES ? s->kernel_h : p.kind == WHOLE ? 1 : s->kernel_h * s->kernel_w;
+    p.depth = p.in_c * s->kernel_h * s->kernel_w / p.taps;
+    p.quads = (p.depth + 3) / 4;
     p.vectors = (p.out_c + 15) / 16;
     p.blocks = (p.vectors + 3) / 4;
-    p.row_bytes = p.gathered ? (size_t)p.quads * 4 : 0;
+    p.row_bytes = p.kind == PIXELS ? 0 : (size_t)p.taps * p.quads * 4;
     p.group_bytes = (size_t)p.vectors * 64 * (1 + (size_t)p.taps * p.quads);
     p.chunk = CHUNK_ROWS;
-    if (p.gathered && p.row_bytes * p.chunk > GATHER_BYTES) {
-        p.chunk = GATHER_BYTES / p.row_bytes / 24 * 24;
+    if (p.row_bytes * p.chunk > COPY_BYTES) {
+        p.chunk = COPY_BYTES / p.row_bytes / 24 * 24;
         p.chunk = p.chunk ? p.chunk : 24;
     }
     return p;
@@ -70,26 +95,28 @@ bool gemm_fits_avx512vnni(const conv_shape *s)
 
 size_t gemm_packed_size_avx512vnni(const conv_shape *s)
 {
-    return gemm_plan_of(s).group_bytes * s->groups;
+    const gemm_plan p = gemm_plan_of(s);
+    return p.group_bytes * p.groups;
 }
 
-/* Tap t, channel c of output o, or 0 behind the end. */
+/* The weight of column o at place d of tap t, or 0 where there is none. w: of this group. */
 static int8_t weight_at(const conv_shape *s, const gemm_plan *p, const int8_t *w, int o, int t,
-                        int c)
+                        int d)
 {
-    const int taps = s->kernel_h * s->kernel_w;
-    if (p->gathered) {
-        t = c / p->in_c;
-        c = c % p->in_c;
-    }
-    return o < p->out_c && t < taps && c < p->in_c ? w[((size_t)o * p->in_c + c) * taps + t] : 0;
+    if (o >= p->out_c || d >= p->depth)
+        return 0;
+    const int taps = s->kernel_h * s->kernel_w, in_c = p->in_c / p->merged;
+    const int tap = t * (taps / p->taps) + d / p->in_c, c = d % p->in_c;
+    if (c / in_c != o / (p->out_c / p->merged))
+        return 0;
+    return w[((size_t)o * in_c + c % in_c) * taps + tap];
 }
 
 static void pack_group(const conv_shape *s, const gemm_plan *p, const int8_t *w,
                        const int32_t *bias, int x_zero, char *packed)
 {
-    const size_t per_output = (size_t)p->in_c * s->kernel_h * s->kernel_w;
-    uint32_t *b = (uint32_t *)packed;
+    const size_t per_output = (size_t)(s->in_c / s->groups) * s->kernel_h * s->kernel_w;
+    uint32_t *b = (uint32_t *)(void *)packed;
     int8_t *to = (int8_t *)(b + (size_t)p->vectors * 16);
     for (int o = 0; o < p->vectors * 16; o++) {
         uint32_t sum = 0; /* modulo 2^32, as the products will be added */
@@ -109,9 +136,10 @@ void gemm_pack_avx512vnni(const conv_shape *s, const int8_t *w, const int32_t *b
                           void *packed)
 {
     const gemm_plan p = gemm_plan_of(s);
-    const size_t group_weights = (size_t)p.out_c * p.in_c * s->kernel_h * s->kernel_w;
-    for (int g = 0; g < s->groups; g++)
-        pack_group(s, &p, w + g * group_weights, bias ? bias + (size_t)g * p.out_c : NULL, x_zero,
+    const size_t per_output = (size_t)(s->in_c / s->groups) * s->kernel_h * s->kernel_w;
+    for (int g = 0; g < p.groups; g++)
+        pack_group(s, &p, w + (size_t)g * p.out_c * per_output,
+                   bias ? bias + (size_t)g * p.out_c : NULL, x_zero,
                    (char *)packed + g * p.group_bytes);
 }
 
@@ -120,7 +148,7 @@ static size_t round64(size_t n)
     return (n + 63) / 64 * 64;
 }
 
-/* Tap offsets, the row of x_zero bytes, pointers, gathered rows. */
+/* Tap offsets, the row of x_zero bytes, pointers, copied rows. */
 size_t gemm_scratch_size_avx512vnni(const conv_shape *s)
 {
     const gemm_plan p = gemm_plan_of(s);
@@ -150,30 +178,90 @@ typedef struct block_out {
     const requant *q;
     uint8_t *y; /* first row, first column */
     size_t y_stride;
-    __mmask16 last; /* columns of the last register that exist */
+    int last; /* columns of the last register that exist: 1 to 16 */
 } block_out;
+
+/* Four registers of 16 sums to bytes, register after register. A product below int32 becomes
+ * INT32_MIN in the conversion, which saturates as it should; above, it must not get that far. */
+INLINE __m512i requant_4(const block_out *b, const __m512i sum[4], const __m512 mult[4])
+{
+    const __m512 hi = _mm512_set1_ps((float)(b->q->hi - b->q->zero));
+    const __m512i zero = _mm512_set1_epi16((short)b->q->zero);
+    const __m512i lo = _mm512_set1_epi8((char)b->q->lo);
+    /* Packing works in 128-bit lanes: dword 4 l + j is lane l of register j. */
+    const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    __m512i i[4];
+    UNROLL
+    for (int j = 0; j < 4; j++)
+        i[j] = _mm512_cvtps_epi32(
+            _mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[j]), mult[j]), hi));
+    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(i[0], i[1]), zero);
+    const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(i[2], i[3]), zero);
+    const __m512i bytes = _mm512_max_epu8(_mm512_packus_epi16(low, high), lo);
+    return _mm512_permutexvar_epi32(order, bytes);
+}
+
+/* One row of nv registers. */
+INLINE void store_wide(const block_out *b, int nv, const __m512i acc[4], const __m512 mult[4],
+                       uint8_t *y)
+{
+    __m512i sum[4];
+    __m512 m[4];
+    UNROLL
+    for (int j = 0; j < 4; j++) {
+        sum[j] = acc[j < nv ? j : nv - 1];
+        m[j] = mult[j < nv ? j : nv - 1];
+    }
+    const __m512i bytes = requant_4(b, sum, m);
+    if (nv == 4 && b->last == 16)
+        _mm512_storeu_si512(y, bytes);
+    else
+        _mm512_mask_storeu_epi8(y, ~UINT64_C(0) >> (64 - 16 * (nv - 1) - b->last), bytes);
+}
+
+/* Two rows of two registers. */
+INLINE void store_pair(const block_out *b, __m512i acc[8][4], int r, const __m512 mult[4],
+                       uint8_t *y)
+{
+    const __m512i sum[4] = {acc[r][0], acc[r][1], acc[r + 1][0], acc[r + 1][1]};
+    const __m512 m[4] = {mult[0], mult[1], mult[0], mult[1]};
+    const __m512i bytes = requant_4(b, sum, m);
+    const __mmask32 there = ~UINT32_C(0) >> (16 - b->last);
+    _mm256_mask_storeu_epi8(y, there, _mm512_castsi512_si256(bytes));
+    _mm256_mask_storeu_epi8(y + b->y_stride, there, _mm512_extracti64x4_epi64(bytes, 1));
+}
+
+/* Four rows of one register. */
+INLINE void store_four(const block_out *b, __m512i acc[8][4], int r, const __m512 mult[4],
+                       uint8_t *y)
+{
+    const __m512i sum[4] = {acc[r][0], acc[r + 1][0], acc[r + 2][0], acc[r + 3][0]};
+    const __m512 m[4] = {mult[0], mult[0], mult[0], mult[0]};
+    const __m512i bytes = requant_4(b, sum, m);
+    const __mmask16 there = (__mmask16)(0xffffu >> (16 - b->last));
+    _mm_mask_storeu_epi8(y, there, _mm512_castsi512_si128(bytes));
+    _mm_mask_storeu_epi8(y + b->y_stride, there, _mm512_extracti32x4_epi32(bytes, 1));
+    _mm_mask_storeu_epi8(y + 2 * b->y_stride, there, _mm512_extracti32x4_epi32(bytes, 2));
+    _mm_mask_storeu_epi8(y + 3 * b->y_stride, there, _mm512_extracti32x4_epi32(bytes, 3));
+}
 
 INLINE void store_tile(const block_out *b, int mr, int nv, __m512i acc[8][4])
 {
-    const __m512 lo = _mm512_set1_ps((float)(b->q->lo - b->q->zero));
-    const __m512 hi = _mm512_set1_ps((float)(b->q->hi - b->q->zero));
-    const __m512i zero = _mm512_set1_epi32(b->q->zero);
+    const __mmask16 last = (__mmask16)(0xffffu >> (16 - b->last));
+    __m512 mult[4];
+    uint8_t *y = b->y;
     UNROLL
-    for (int v = 0; v < nv; v++) {
-        const __mmask16 m = v == nv - 1 ? b->last : 0xffff;
-        const __m512 mult = _mm512_maskz_loadu_ps(m, b->mult + 16 * v);
-        UNROLL
-        for (int r = 0; r < mr; r++) {
-            __m512 f = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[r][v]), mult);
-            f = _mm512_min_ps(_mm512_max_ps(f, lo), hi);
-            const __m512i i = _mm512_add_epi32(_mm512_cvtps_epi32(f), zero);
-            uint8_t *to = b->y + r * b->y_stride + 16 * v;
-            if (v == nv - 1)
-                _mm512_mask_cvtepi32_storeu_epi8(to, m, i);
-            else
-                _mm_storeu_si128((__m128i *)(void *)to, _mm512_cvtepi32_epi8(i));
-        }
-    }
+    for (int v = 0; v < nv; v++)
+        mult[v] = _mm512_maskz_loadu_ps(v == nv - 1 ? last : 0xffff, b->mult + 16 * v);
+    const int together = nv == 1 && mr % 4 == 0 ? 4 : nv == 2 && mr % 2 == 0 ? 2 : 1;
+    UNROLL
+    for (int r = 0; r < mr; r += together, y += together * b->y_stride)
+        if (together == 4)
+            store_four(b, acc, r, mult, y);
+        else if (together == 2)
+            store_pair(b, acc, r, mult, y);
+        else
+            store_wide(b, nv, acc[r], mult, y);
 }
 
 /* mr rows x nv registers. rows[r * taps + t] + x_offset is row r's first channel at tap t. Few
@@ -292,27 +380,41 @@ INLINE void copy_bytes(uint8_t *to, const uint8_t *from, size_t n)
     _mm512_mask_storeu_epi8(to, m, _mm512_maskz_loadu_epi8(m, from));
 }
 
-/* The rows' taps side by side, row_bytes apart; to[i] points at row i. */
-static void gather(const row_source *r, const gemm_plan *p, size_t first, size_t n,
-                   size_t x_offset, uint8_t *rows, const uint8_t **to)
+/* One row's lines (or all of its taps) side by side, in the tile's order; to[t] points at tap t. */
+INLINE void copy_row(const row_source *r, const gemm_plan *p, const row_pixel *px, size_t x_offset,
+                     uint8_t *row, const uint8_t **to)
 {
     const conv_shape *s = r->s;
-    const bool lines = s->groups == 1 && s->dilation_w == 1; /* a kernel row is one piece */
-    const size_t line = (size_t)s->kernel_w * p->in_c;
+    const size_t tap_bytes = (size_t)p->quads * 4;
+    uint8_t *at = row;
+    for (int t = 0; t < p->taps; t++) {
+        to[t] = row + t * tap_bytes;
+        memset(row + (t + 1) * tap_bytes - 4, 0, 4);
+    }
+    for (int ky = 0; ky < s->kernel_h; ky++) {
+        if (p->kind == LINES)
+            at = row + ky * tap_bytes;
+        for (int kx = 0; kx < s->kernel_w; kx++, at += p->in_c)
+            copy_bytes(at, row_pixel_tap(r, px, ky, kx) + x_offset, p->in_c);
+    }
+}
+
+/* The pointers of n rows from `first` on, and the rows that must be copied. */
+static void copy_rows(const row_source *r, const gemm_plan *p, size_t first, size_t n,
+                      size_t x_offset, uint8_t *copies, const uint8_t **to)
+{
+    const conv_shape *s = r->s;
+    const uint8_t *end = r->x + (size_t)s->batch * s->in_h * s->in_w * s->in_c;
+    const ptrdiff_t reach = r->offset[(s->kernel_h - 1) * s->kernel_w] + 4 * (ptrdiff_t)p->quads;
     row_pixel px = row_pixel_at(r, first);
-    for (size_t i = 0; i < n; i++, rows += p->row_bytes, row_pixel_next(r, &px)) {
-        uint8_t *at = rows;
-        to[i] = rows;
-        memset(rows + p->row_bytes - 4, 0, 4);
-        if (px.inside && lines) {
-            const uint8_t *from = row_pixel_first(r, &px);
-            for (int ky = 0; ky < s->kernel_h; ky++, at += line)
-                copy_bytes(at, from + r->offset[ky * s->kernel_w], line);
-        } else {
-            for (int ky = 0; ky < s->kernel_h; ky++)
-                for (int kx = 0; kx < s->kernel_w; kx++, at += p->in_c)
-                    copy_bytes(at, row_pixel_tap(r, &px, ky, kx) + x_offset, p->in_c);
-        }
+    for (size_t i = 0; i < n; i++, to += p->taps, copies += p->row_bytes, row_pixel_next(r, &px)) {
+        const bool in_place = p->kind == LINES && row_pixel_inside(r, &px) &&
+                              end - (px.image + px.first) >= reach;
+        if (in_place)
+            for (int t = 0; t < p->taps; t++)
+                to[t] = px.image + px.first + r->offset[t * s->kernel_w];
+        else
+            copy_row(r, p, &px, x_offset, copies, to);
     }
 }
 
@@ -333,7 +435,7 @@ static void run_group(const conv_shape *s, const gemm_plan *p, const char *packe
                              q,
                              y + first * s->out_c + column,
                              s->out_c,
-                             (__mmask16)(v1 == p->vectors ? 0xffff >> (16 - columns) : 0xffff)};
+                             v1 == p->vectors ? columns : 16};
         const int8_t *wb = w + v0 * vector_bytes;
         switch (v1 - v0) {
         case 1:
@@ -371,20 +473,20 @@ void gemm_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t 
     ptrdiff_t *offset = (ptrdiff_t *)(void *)at;
     uint8_t *pad = at += round64(taps * sizeof *offset);
     const uint8_t **rows = (const uint8_t **)(void *)(at += round64(s->in_c));
-    uint8_t *gathered = at + round64(p.chunk * p.taps * sizeof *rows);
+    uint8_t *copies = at + round64(p.chunk * p.taps * sizeof *rows);
     const row_source source = row_source_of(s, x, pad, offset, (int)taps);
     if (!source.direct)
         memset(pad, x_zero, s->in_c);
     for (; row < last; row += p.chunk) {
         const size_t n = last - row < p.chunk ? last - row : p.chunk;
-        if (!p.gathered)
+        if (p.kind == PIXELS)
             rows_point(&source, row, n, rows);
-        for (int g = 0; g < s->groups; g++) {
+        for (int g = 0; g < p.groups; g++) {
             const size_t x_offset = (size_t)g * p.in_c;
-            if (p.gathered)
-                gather(&source, &p, row, n, x_offset, gathered, rows);
-            run_group(s, &p, packed, rows, row, n, p.gathered ? 0 : x_offset, g, (int)b0, (int)b1,
-                      q, y);
+            if (p.kind != PIXELS)
+                copy_rows(&source, &p, row, n, x_offset, copies, rows);
+            run_group(s, &p, packed, rows, row, n, p.kind == PIXELS ? x_offset : 0, g, (int)b0,
+                      (int)b1, q, y);
         }
     }
 }
