@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* --- reading ----------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 /* A copy with a NUL behind it. */
 static bool copy_string(arena *mem, ProtobufCBinaryData from, bytes *to)
@@ -87,7 +87,7 @@ rung_status attr_read(reader *r, attr_proto *p, attr *out, rung_error *err)
     return st == RUNG_OK && proto_has_unknown(p) ? proto_keep(p, r->g->mem, &a->opaque, err) : st;
 }
 
-/* --- building ---------------------------------------------------------------------------------- */
+/* --- building --------------------------------------------------------------------------------- */
 
 static bool build_strings(const attr *a, arena *mem, attr_proto *p)
 {

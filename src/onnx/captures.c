@@ -1,7 +1,7 @@
 /* What subgraphs use of the main graph, and of the folder. A subgraph is bytes; each level is
  * unpacked here with the same schema, so that nesting costs a frame of ours, not of the protobuf
- * reader, and is counted. Its bytes stay as they are, unless it has external data: that is taken in,
- * because the model may be written elsewhere. */
+ * reader, and is counted. Its bytes stay as they are, unless it has external data: that is taken
+ * in, because the model may be written elsewhere. */
 #include "onnx/parts.h"
 
 enum { DEEPEST = 64 };

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* --- reading ----------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 /* As node_label, for a message that is not a node yet. */
 static const char *label(const node_proto *p, char *buf, size_t size)
@@ -27,7 +27,7 @@ static rung_status declare_outputs(reader *r, const node_proto *p, rung_error *e
             continue;
         if (strmap_get(r->g->by_name, p->output[i], -1) >= 0)
             return fail(err, RUNG_EMODEL,
-                        "%s makes '%s', which another node makes or which is an input or initializer",
+                        "%s makes '%s', which is an input, an initializer or made already",
                         label(p, buf, sizeof buf), p->output[i]);
         if (graph_add_value(r->g, p->output[i], RUNG_UNDEFINED, -1, NULL) < 0)
             return fail_memory(err, p->output[i], sizeof(value));
@@ -170,7 +170,7 @@ rung_status nodes_read(reader *r, graph_proto *p, rung_error *err)
     return st;
 }
 
-/* --- building ---------------------------------------------------------------------------------- */
+/* --- building --------------------------------------------------------------------------------- */
 
 static char **build_names(const graph *g, const int *ids, int n, arena *mem)
 {

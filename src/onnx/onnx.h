@@ -15,8 +15,9 @@ rung_status onnx_read_file(const char *path, graph **out, rung_error *err);
 rung_status onnx_read(const void *data, size_t size, const char *folder, graph **out,
                       rung_error *err);
 
-/* Writes atomically (temporary name, rename). A model whose protobuf would pass 2 GB is written with
- * its large tensors in `<path>.data` as external data; external = true does so for all over 1 KiB. */
+/* Writes atomically (temporary name, rename). Constants over 1 KiB go to `<path>.data` as external
+ * data where `external` says so or the protobuf would pass 2 GB. Constants are written as raw_data;
+ * the same graph gives the same bytes. */
 rung_status onnx_write_file(const graph *g, const char *path, bool external, rung_error *err);
 
 /* The whole model as one protobuf; *out is mem_alloc'ed, the caller's. */

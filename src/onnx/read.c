@@ -10,7 +10,7 @@
 
 enum { OLDEST_IR = 3, OLDEST_OPSET = 7 };
 
-/* --- model ------------------------------------------------------------------------------------- */
+/* --- model ------------------------------------------------------------------------------------ */
 
 static rung_status read_opsets(reader *r, const model_proto *p, rung_error *err)
 {
@@ -70,7 +70,7 @@ static rung_status keep_model_rest(reader *r, const model_proto *p, rung_error *
     return proto_keep(&rest, r->g->mem, &r->g->model_extra, err);
 }
 
-/* --- graph ------------------------------------------------------------------------------------- */
+/* --- graph ------------------------------------------------------------------------------------ */
 
 /* A value that the file declares; not there before. */
 static rung_status new_value(reader *r, const char *name, const char *what, int *id,
@@ -214,14 +214,15 @@ static rung_status read_model(reader *r, const void *data, size_t size, rung_err
     if (st != RUNG_OK)
         return st;
     r->g->ir_version = p->ir_version;
-    if ((st = read_opsets(r, p, err)) != RUNG_OK || (st = check_versions(r->g, p, err)) != RUNG_OK ||
+    if ((st = read_opsets(r, p, err)) != RUNG_OK ||
+        (st = check_versions(r->g, p, err)) != RUNG_OK ||
         (st = read_metadata(r, p, err)) != RUNG_OK ||
         (st = keep_model_rest(r, p, err)) != RUNG_OK)
         return st;
     return read_graph(r, p->graph, err);
 }
 
-/* --- entry ------------------------------------------------------------------------------------- */
+/* --- entry ------------------------------------------------------------------------------------ */
 
 rung_status onnx_read(const void *data, size_t size, const char *folder, graph **out,
                       rung_error *err)

@@ -94,8 +94,9 @@ static rung_status read_strings(reader *r, const tensor_proto *p, const char *na
                                 tensor *t, rung_error *err)
 {
     if (p->n_string_data != count)
-        return fail(err, RUNG_EFORMAT, "tensor '%s': %zu strings are stored, its dimensions need %zu",
-                    name, p->n_string_data, count);
+        return fail(err, RUNG_EFORMAT,
+                    "tensor '%s': %zu strings are stored, its dimensions need %zu", name,
+                    p->n_string_data, count);
     bytes *list = arena_zero(r->g->mem, count, sizeof *list);
     if (!list)
         return fail_memory(err, name, count * sizeof *list);
@@ -114,8 +115,9 @@ static rung_status read_header(const tensor_proto *p, const char *name, tensor *
         return fail(err, RUNG_EUNSUPPORTED, "tensor '%s' has the unknown element type %d", name,
                     (int)p->data_type);
     if (p->n_dims > RUNG_MAX_RANK)
-        return fail(err, RUNG_EUNSUPPORTED, "tensor '%s' has %zu dimensions, at most %d are possible",
-                    name, p->n_dims, RUNG_MAX_RANK);
+        return fail(err, RUNG_EUNSUPPORTED,
+                    "tensor '%s' has %zu dimensions, at most %d are possible", name, p->n_dims,
+                    RUNG_MAX_RANK);
     t->rank = (int)p->n_dims;
     for (int i = 0; i < t->rank; i++)
         t->dims[i] = p->dims[i];

@@ -1,7 +1,7 @@
 /* ValueInfoProto <-> value: types, dims, and what is said of them that rung does not know. */
 #include "onnx/parts.h"
 
-/* --- reading ----------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 /* Whether rung's fields can hold this type. */
 static bool type_fits(const type_proto *p)
@@ -71,7 +71,7 @@ rung_status value_read(reader *r, value_proto *p, value *v, rung_error *err)
     return st == RUNG_OK ? st : fail_at(err, st, "value '%s'", v->name);
 }
 
-/* --- building ---------------------------------------------------------------------------------- */
+/* --- building --------------------------------------------------------------------------------- */
 
 static bool build_dims(const value *v, arena *mem, shape_proto *s)
 {

@@ -9,7 +9,7 @@ enum {
     EXTERNAL_ALIGN = 64,
 };
 
-/* --- initializers ------------------------------------------------------------------------------ */
+/* --- initializers ----------------------------------------------------------------------------- */
 
 static bool add_entry(arena *mem, entry_proto **to, const char *key, const char *text)
 {
@@ -75,7 +75,7 @@ static bool build_initializers(const graph *g, arena *mem, external_plan *plan, 
     return true;
 }
 
-/* --- graph ------------------------------------------------------------------------------------- */
+/* --- graph ------------------------------------------------------------------------------------ */
 
 static bool add_value(const value *v, arena *mem, value_proto **list, size_t *n)
 {
@@ -168,7 +168,7 @@ static graph_proto *build_graph(const graph *g, arena *mem, external_plan *plan)
     return good ? p : NULL;
 }
 
-/* --- model ------------------------------------------------------------------------------------- */
+/* --- model ------------------------------------------------------------------------------------ */
 
 static bool build_opsets(const graph *g, arena *mem, model_proto *p)
 {

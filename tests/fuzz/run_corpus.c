@@ -1,5 +1,5 @@
 /* run_corpus PATH...: a fuzz target without libFuzzer. Each file, and each file of each folder, is
- * its input once; a target that finds something aborts, its input's name stands on standard error. */
+ * its input once; a target that finds something aborts: the last name on standard error. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>

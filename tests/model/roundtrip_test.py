@@ -347,7 +347,8 @@ def test_if_with_captures(tmp_path):
     """`late` is used by the subgraph only, and made behind it in the file: it must come first."""
     then = helper.make_graph([helper.make_node('Add', ['late', 'w'], ['t'])], 'then', [],
                              [value('t')])
-    other = helper.make_graph([helper.make_node('Identity', ['x'], ['e'])], 'else', [], [value('e')])
+    other = helper.make_graph([helper.make_node('Identity', ['x'], ['e'])], 'else', [],
+                              [value('e')])
     nodes = [helper.make_node('If', ['c'], ['y'], then_branch=then, else_branch=other),
              helper.make_node('Neg', ['x'], ['late'])]
     w = numpy_helper.from_array(np.ones((2, 3), np.float32), 'w')
@@ -363,8 +364,9 @@ def test_if_with_captures(tmp_path):
 
 def test_loop_and_scan(tmp_path):
     body = helper.make_graph(
-        [helper.make_node('Identity', ['cond'], ['go']), helper.make_node('Add', ['v', 'x'], ['r'])],
-        'body', [value('i', (), TensorProto.INT64), value('cond', (), TensorProto.BOOL), value('v')],
+        [helper.make_node('Identity', ['cond'], ['go']),
+         helper.make_node('Add', ['v', 'x'], ['r'])], 'body',
+        [value('i', (), TensorProto.INT64), value('cond', (), TensorProto.BOOL), value('v')],
         [value('go', (), TensorProto.BOOL), value('r')])
     scan = helper.make_graph([helper.make_node('Add', ['state', 'row'], ['next']),
                               helper.make_node('Identity', ['next'], ['row_out'])], 'scan',

@@ -129,7 +129,7 @@ void make_raw(arena *mem, tensor_proto *t, const void *data, size_t size)
     t->raw_data = proto_binary((bytes){ need(arena_copy(mem, data, size)), size });
 }
 
-/* --- a model with something of everything ------------------------------------------------------ */
+/* --- a model with something of everything ----------------------------------------------------- */
 
 static void add_attributes(arena *mem, node_proto *n)
 {
@@ -241,7 +241,7 @@ bytes make_rich_model(arena *mem)
     return b;
 }
 
-/* --- reading and the round trip ---------------------------------------------------------------- */
+/* --- reading and the round trip --------------------------------------------------------------- */
 
 rung_status read_model_proto(const model_proto *m, arena *mem, graph **out, rung_error *err)
 {

@@ -10,7 +10,8 @@
 model_proto *make_model(arena *mem);
 
 /* Appended to the graph. Lists of names are separated by commas: "x,,w"; dims by their number. */
-node_proto   *make_node(arena *mem, graph_proto *g, const char *op, const char *in, const char *out);
+node_proto   *make_node(arena *mem, graph_proto *g, const char *op, const char *in,
+                        const char *out);
 value_proto  *make_input(arena *mem, graph_proto *g, const char *name, dtype type);
 value_proto  *make_output(arena *mem, graph_proto *g, const char *name, dtype type);
 value_proto  *make_info(arena *mem, graph_proto *g, const char *name, dtype type);

@@ -64,7 +64,7 @@ static const value *value_of(const graph *g, const char *name)
     return &g->values[id];
 }
 
-/* --- what is read ------------------------------------------------------------------------------ */
+/* --- what is read ----------------------------------------------------------------------------- */
 
 static void test_rich_model(void **state)
 {
@@ -195,7 +195,7 @@ static void test_outputs_of_inputs_and_constants(void **state)
     assert_true(f->g->graph_extra.size > 0);
 }
 
-/* --- what is refused --------------------------------------------------------------------------- */
+/* --- what is refused -------------------------------------------------------------------------- */
 
 static void test_versions(void **state)
 {
@@ -321,7 +321,7 @@ static void test_attribute_errors(void **state)
     refused(f, RUNG_EFORMAT, "Relu making 'y'", "no name");
 }
 
-/* --- files ------------------------------------------------------------------------------------- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 static void test_files(void **state)
 {
