@@ -5,12 +5,12 @@
 #include <stddef.h>
 
 typedef struct buffer {
-    void  *data;
+    void *data;
     size_t cap;
 } buffer;
 
 /* At least n bytes, aligned to 64; what was in them is lost. NULL when memory is out. */
 void *buffer_need(buffer *b, size_t n);
-void  buffer_free(buffer *b);
+void buffer_free(buffer *b);
 
 #endif

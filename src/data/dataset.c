@@ -1,6 +1,7 @@
 #include "data/source.h"
 
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/mem.h"
 #include "base/rng.h"
@@ -21,24 +22,35 @@ void source_one_input(dataset *d)
     d->n_inputs = 1;
 }
 
-static void close_map(void *map)
+static void close_file(void *file)
 {
-    file_map_close(map);
+    file_map_close(&((source_file *)file)->map);
 }
 
-rung_status map_in_arena(const char *path, arena *mem, file_map *out, rung_error *err)
+rung_status source_map(const char *path, arena *mem, source_file **out, rung_error *err)
 {
-    file_map *map = arena_zero(mem, 1, sizeof *map);
-    if (!map)
-        return fail_memory(err, "a mapping", sizeof *map);
-    rung_status st = file_map_open(path, map, err);
+    source_file *file = arena_zero(mem, 1, sizeof *file);
+    if (!file)
+        return fail_memory(err, "a mapping", sizeof *file);
+    rung_status st = file_map_open(path, &file->map, err);
     if (st != RUNG_OK)
         return st;
-    *out = *map;
-    if (arena_defer(mem, close_map, map) == 0)
+    *out = file;
+    if (arena_defer(mem, close_file, file) == 0)
         return RUNG_OK;
-    file_map_close(map);
-    return fail_memory(err, "a mapping", sizeof *map);
+    file_map_close(&file->map);
+    return fail_memory(err, "a mapping", sizeof *file);
+}
+
+void source_was_read(const dataset *d, size_t bytes)
+{
+    enum { KEPT = 16 << 20 };
+    if (!d->file)
+        return;
+    const size_t before = atomic_fetch_add(&d->file->n_read, bytes);
+    if (before / KEPT != (before + bytes) / KEPT)
+        /* Whoever still reads a page gets it again from the system's cache. */
+        madvise((void *)(uintptr_t)d->file->map.data, d->file->map.size, MADV_DONTNEED);
 }
 
 static rung_status open_source(dataset *d, const data_spec *s, const dataset_options *opt,
@@ -57,6 +69,8 @@ static rung_status open_source(dataset *d, const data_spec *s, const dataset_opt
         return source_cifar10(d, s->path, &opt->pre, err);
     case DATA_RANDOM:
         return source_random(d, opt, err);
+    case DATA_UNKNOWN:
+        break;
     }
     return fail(err, RUNG_EARGUMENT, "data format %d", (int)s->format);
 }

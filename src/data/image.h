@@ -9,16 +9,17 @@
 
 /* What one image may have: a small file can claim to be huge. */
 #define IMAGE_MAX_PIXELS 100000000
-#define IMAGE_MAX_SIDE   65535
+#define IMAGE_MAX_SIDE 65535
 
 typedef struct image {
-    int            w, h, channels; /* channels: 1 (gray) or 3 (R, G, B interleaved) */
-    const uint8_t *pixels;         /* [h][w][channels] */
+    int w, h, channels;    /* channels: 1 (gray) or 3 (R, G, B interleaved) */
+    const uint8_t *pixels; /* [h][w][channels] */
 } image;
 
 /* Decodes by content, not by name. Alpha is dropped, a palette and CMYK become RGB, 16-bit samples
- * their high byte, EXIF orientation is ignored; a truncated file is an error. The pixels are in
- * `memory`. Messages do not name the file: the caller does. */
+ * their high byte (Pillow does so in colour, but cuts gray off at 255), EXIF orientation is
+ * ignored; a truncated file is an error. The pixels are in `memory`. Messages do not name the file:
+ * the caller does. */
 rung_status image_decode(const unsigned char *bytes, size_t n, buffer *memory, image *out,
                          rung_error *err);
 

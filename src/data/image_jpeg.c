@@ -10,10 +10,10 @@
 /* libjpeg reports through callbacks and must not return from an error: we jump. */
 typedef struct jpeg_reader {
     struct jpeg_decompress_struct info;
-    struct jpeg_error_mgr         errors;
-    jmp_buf                       failed;
-    bool                          jumped_memory;
-    char                          message[JMSG_LENGTH_MAX];
+    struct jpeg_error_mgr errors;
+    jmp_buf failed;
+    bool jumped_memory;
+    char message[JMSG_LENGTH_MAX];
 } jpeg_reader;
 
 static void on_error(j_common_ptr info)
@@ -75,7 +75,7 @@ static rung_status decode(jpeg_reader *r, buffer *memory, image *out, rung_error
                                  components == 1 ? 1 : 3, memory, err);
     if (st != RUNG_OK)
         return st;
-    r->info.out_color_space = components == 1 ? JCS_GRAYSCALE
+    r->info.out_color_space = components == 1   ? JCS_GRAYSCALE
                               : components == 3 ? JCS_RGB
                                                 : JCS_CMYK;
     jpeg_start_decompress(&r->info);

@@ -9,12 +9,12 @@
 #include "base/mem.h"
 
 typedef struct png_reader {
-    png_structp          png;
-    png_infop            info;
+    png_structp png;
+    png_infop info;
     const unsigned char *bytes;
-    size_t               n, at;
-    uint8_t            **rows; /* [height] */
-    char                 message[256];
+    size_t n, at;
+    uint8_t **rows; /* [height] */
+    char message[256];
 } png_reader;
 
 /* libpng must not return from an error: we jump. */

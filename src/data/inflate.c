@@ -8,7 +8,7 @@
 /* zlib counts in 32 bits: it gets the input in shares. */
 typedef struct inflater {
     z_stream z;
-    size_t   left_in;
+    size_t left_in;
 } inflater;
 
 static unsigned next_share(size_t *left)

@@ -6,7 +6,7 @@
 /* One line of the file, split. */
 typedef struct row {
     const char *name, *label;
-    size_t      name_n, label_n;
+    size_t name_n, label_n;
 } row;
 
 static size_t trim(const char **text, size_t n)
@@ -83,7 +83,7 @@ static rung_status read_line(const char *line, size_t n, size_t number, const na
 static rung_status read_lines(const file_map *map, const name_list *names, int64_t *labels,
                               rung_error *err)
 {
-    const char *at = (const char *)map->data, *end = at + map->size;
+    const char *at = map->size ? (const char *)map->data : "", *end = at + map->size;
     if (map->size >= 3 && memcmp(at, "\xef\xbb\xbf", 3) == 0)
         at += 3; /* the byte order mark of spreadsheets */
     for (size_t number = 1; at < end; number++) {

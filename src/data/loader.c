@@ -9,42 +9,42 @@
 #include "base/mem.h"
 #include "data/npy.h"
 
-/* Workers take samples in the reading order and copy them into a ring of batches; batch b is in slot
- * b % n_slots. A sample is taken only once its slot is free of older batches, so memory is bounded.
- * The first sample of a batch settles its shapes and the others wait for it: no deadlock, since it
- * was taken before them and itself waits for nothing. */
+/* Workers take samples in the reading order and copy them into a ring of batches; batch b is in
+ * slot b % n_slots. A sample is taken only once its slot is free of older batches, so memory is
+ * bounded. The first sample of a batch settles its shapes and the others wait for it: no deadlock,
+ * since it was taken before them and itself waits for nothing. */
 typedef struct slot {
-    batch       b;
-    buffer     *data;   /* [n_inputs] */
-    int64_t    *labels; /* [batch_size], when the set has labels */
-    size_t      n_left; /* samples that are not in yet */
-    bool        is_shaped;
-    size_t      first_failed; /* position in the batch; SIZE_MAX: none */
-    rung_status status;       /* of that sample, and its error */
-    rung_error  error;
+    batch b;
+    buffer *data;    /* [n_inputs] */
+    int64_t *labels; /* [batch_size], when the set has labels */
+    size_t n_left;   /* samples that are not in yet */
+    bool is_shaped;
+    size_t first_failed; /* position in the batch; SIZE_MAX: none */
+    rung_status status;  /* of that sample, and its error */
+    rung_error error;
 } slot;
 
 typedef struct worker {
-    loader      *l;
-    pthread_t    thread;
-    scratch      memory;
+    loader *l;
+    pthread_t thread;
+    scratch memory;
     rung_tensor *inputs; /* [n_inputs] the sample it has read */
 } worker;
 
 struct loader {
-    const dataset  *d;
-    arena          *mem;
-    const size_t   *order; /* NULL: as they come */
-    size_t          n_order, batch_size, n_batches;
-    slot           *slots;
-    size_t          n_slots;
-    worker         *workers;
-    int             n_workers; /* running */
-    pthread_mutex_t lock;      /* over all below and the slots */
-    pthread_cond_t  changed;   /* a slot was freed, shaped or filled, or all stops */
-    size_t          next;      /* position in the order of the next sample to be taken */
-    size_t          n_done;    /* batches that the caller is through with */
-    bool            has_current, is_stopping;
+    const dataset *d;
+    arena *mem;
+    const size_t *order; /* NULL: as they come */
+    size_t n_order, batch_size, n_batches;
+    slot *slots;
+    size_t n_slots;
+    worker *workers;
+    int n_workers;          /* running */
+    pthread_mutex_t lock;   /* over all below and the slots */
+    pthread_cond_t changed; /* a slot was freed, shaped or filled, or all stops */
+    size_t next;            /* position in the order of the next sample to be taken */
+    size_t n_done;          /* batches that the caller is through with */
+    bool has_current, is_stopping;
 };
 
 static size_t sample_at(const loader *l, size_t position)
@@ -241,9 +241,8 @@ static rung_status start_workers(loader *l, rung_error *err)
     }
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &kept);
-    while (l->n_workers < n &&
-           pthread_create(&l->workers[l->n_workers].thread, NULL, work,
-                          &l->workers[l->n_workers]) == 0)
+    while (l->n_workers < n && pthread_create(&l->workers[l->n_workers].thread, NULL, work,
+                                              &l->workers[l->n_workers]) == 0)
         l->n_workers++;
     pthread_sigmask(SIG_SETMASK, &kept, NULL);
     return l->n_workers ? RUNG_OK : fail(err, RUNG_EMEMORY, "cannot start a thread to read data");

@@ -5,14 +5,14 @@
 #include "base/status.h"
 
 typedef struct name_list {
-    char   *text; /* the names, each terminated */
-    size_t  text_n, text_cap;
+    char *text; /* the names, each terminated */
+    size_t text_n, text_cap;
     size_t *at; /* [n] where each begins in text */
-    size_t  n, cap;
+    size_t n, cap;
 } name_list; /* zeroed: empty */
 
 rung_status name_list_add(name_list *l, const char *name, rung_error *err);
-void        name_list_free(name_list *l);
+void name_list_free(name_list *l);
 const char *name_list_get(const name_list *l, size_t i); /* valid until the next add */
 
 /* Sorts names [first, n) by their bytes. */

@@ -11,8 +11,8 @@ static const char magic[] = "\x93NUMPY";
 enum { MAGIC_BYTES = 6, HEADER_UNIT = 64 };
 
 static const struct npy_type {
-    rung_dtype  type;
-    size_t      bytes;
+    rung_dtype type;
+    size_t bytes;
     const char *descr; /* behind the byte order: kind and size */
 } types[] = {
     {RUNG_BOOL, 1, "b1"}, {RUNG_I8, 1, "i1"},  {RUNG_U8, 1, "u1"},  {RUNG_I16, 2, "i2"},
@@ -38,7 +38,7 @@ size_t npy_item_bytes(rung_dtype type)
 /* The header is a Python dict of three keys in any order; only what NumPy writes is read. */
 typedef struct parser {
     const char *at, *end;
-    bool        has_descr, has_order, has_shape;
+    bool has_descr, has_order, has_shape;
     rung_tensor t;
     rung_error *err;
 } parser;
@@ -267,7 +267,9 @@ static size_t make_header(const rung_tensor *t, const struct npy_type *row, char
                      magic, 1, 0, 0, 0, row->bytes == 1 ? '|' : '<', row->descr);
     for (int i = 0; i < t->rank; i++)
         n += snprintf(text + n, size - (size_t)n, "%lld%s", (long long)t->dims[i],
-                      t->rank == 1 ? "," : i + 1 < t->rank ? ", " : "");
+                      t->rank == 1      ? ","
+                      : i + 1 < t->rank ? ", "
+                                        : "");
     n += snprintf(text + n, size - (size_t)n, "), }");
     while ((n + 1) % HEADER_UNIT)
         text[n++] = ' ';

@@ -26,19 +26,19 @@ enum {
 
 typedef struct archive {
     const unsigned char *bytes;
-    size_t               n;
-    size_t               directory, directory_end; /* central headers lie in [.., ..) */
-    size_t               n_entries;
-    size_t               inflated; /* bytes that entries have taken so far */
-    arena               *mem;
-    rung_error          *err;
+    size_t n;
+    size_t directory, directory_end; /* central headers lie in [.., ..) */
+    size_t n_entries;
+    size_t inflated; /* bytes that entries have taken so far */
+    arena *mem;
+    rung_error *err;
 } archive;
 
 typedef struct member {
     const char *name; /* in mem */
-    unsigned    flags, method;
-    uint32_t    crc;
-    uint64_t    packed, size, offset;
+    unsigned flags, method;
+    uint32_t crc;
+    uint64_t packed, size, offset;
 } member;
 
 static uint64_t little(const unsigned char *p, int n)
@@ -80,8 +80,7 @@ static rung_status find_directory(archive *a)
     uint64_t n = little(end + 10, 2), size = little(end + 12, 4), offset = little(end + 16, 4);
     if (at >= LOCATOR_BYTES && has_magic(end - LOCATOR_BYTES, "\6\7")) {
         const uint64_t at64 = little(end - LOCATOR_BYTES + 8, 8);
-        if (a->n < END64_BYTES || at64 > a->n - END64_BYTES ||
-            !has_magic(a->bytes + at64, "\6\6"))
+        if (a->n < END64_BYTES || at64 > a->n - END64_BYTES || !has_magic(a->bytes + at64, "\6\6"))
             return damaged(a, "its zip64 record is not where it should be");
         n = little(a->bytes + at64 + 32, 8);
         size = little(a->bytes + at64 + 40, 8);
@@ -131,9 +130,12 @@ static rung_status next_member(archive *a, member *m)
     const size_t length = CENTRAL_BYTES + name + extra + (size_t)little(p + 32, 2);
     if (length > left)
         return damaged(a, "its directory ends early");
-    *m = (member){.flags = (unsigned)little(p + 8, 2), .method = (unsigned)little(p + 10, 2),
-                  .crc = (uint32_t)little(p + 16, 4), .packed = little(p + 20, 4),
-                  .size = little(p + 24, 4), .offset = little(p + 42, 4)};
+    *m = (member){.flags = (unsigned)little(p + 8, 2),
+                  .method = (unsigned)little(p + 10, 2),
+                  .crc = (uint32_t)little(p + 16, 4),
+                  .packed = little(p + 20, 4),
+                  .size = little(p + 24, 4),
+                  .offset = little(p + 42, 4)};
     if (!read_zip64(m, p + CENTRAL_BYTES + name, extra))
         return damaged(a, "a zip64 field is missing");
     m->name = arena_strndup(a->mem, (const char *)p + CENTRAL_BYTES, name);
@@ -196,8 +198,10 @@ static rung_status member_view(archive *a, const member *m, rung_tensor *out)
     if (m->method == DEFLATED)
         st = unpack(a, m, bytes, &bytes);
     else if (m->method != STORED)
-        st = fail(a->err, RUNG_EUNSUPPORTED, "compressed by method %u; stored and deflated arrays "
-                  "are read", m->method);
+        st = fail(a->err, RUNG_EUNSUPPORTED,
+                  "compressed by method %u; stored and deflated arrays "
+                  "are read",
+                  m->method);
     else if (m->size != m->packed)
         st = damaged(a, "a stored array has two sizes");
     if (st == RUNG_OK && crc_of(bytes, (size_t)m->size) != m->crc)

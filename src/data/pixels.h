@@ -7,7 +7,7 @@
 
 typedef struct pixel_plan {
     preprocess pre;
-    float      table[3][256]; /* output channel, byte -> (byte / scale - mean) / std in float32 */
+    float table[3][256]; /* output channel, byte -> (byte / scale - mean) / std in float32 */
 } pixel_plan;
 
 void pixel_plan_init(pixel_plan *p, const preprocess *pre);

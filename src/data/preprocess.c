@@ -10,11 +10,11 @@
 
 /* Where the parser stands, for messages and for what it reads next. */
 typedef struct parser {
-    const char  *text, *at;
-    locale_t     locale; /* C: a number's point is a point everywhere */
-    preprocess  *out;
-    int          n_mean, n_std;
-    rung_error  *err;
+    const char *text, *at;
+    locale_t locale; /* C: a number's point is a point everywhere */
+    preprocess *out;
+    int n_mean, n_std;
+    rung_error *err;
 } parser;
 
 static rung_status complain(const parser *p, const char *at, const char *what)
@@ -172,10 +172,11 @@ static rung_status read_pair(parser *p, unsigned *seen)
             return complain(p, p->at, "expected a comma or the end");
         return st;
     }
-    return fail(p->err, RUNG_EARGUMENT,
-                "preprocess \"%s\", character %zu: unknown key \"%.*s\"; the keys are resize, crop, "
-                "color, scale, mean, std and layout",
-                p->text, (size_t)(start - p->text) + 1, (int)(n < 32 ? n : 32), start);
+    return fail(
+        p->err, RUNG_EARGUMENT,
+        "preprocess \"%s\", character %zu: unknown key \"%.*s\"; the keys are resize, crop, "
+        "color, scale, mean, std and layout",
+        p->text, (size_t)(start - p->text) + 1, (int)(n < 32 ? n : 32), start);
 }
 
 /* Three means or deviations say that there are three channels. */

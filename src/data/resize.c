@@ -11,10 +11,10 @@
 /* How the outputs [0, n) of one axis are made: output i is the sum over j in [0, count[i]) of
  * weight[i * taps + j] * input[start[i] + j]. */
 typedef struct axis {
-    int      n, taps;
-    int     *start, *count;
+    int n, taps;
+    int *start, *count;
     int32_t *weight;
-    void    *memory;
+    void *memory;
 } axis;
 
 static rung_status axis_alloc(axis *a, int n, double support, rung_error *err)
@@ -133,8 +133,8 @@ static void column_pass(const axis *a, int i, const uint8_t *in, size_t stride, 
 /* Rows of pixels somewhere in memory: row y begins at first + (y - y0) * stride. */
 typedef struct rows {
     const uint8_t *first;
-    size_t         stride;
-    int            y0;
+    size_t stride;
+    int y0;
 } rows;
 
 static const uint8_t *row_at(const rows *r, int y)

@@ -1,4 +1,6 @@
-/* Bilinear resizing with antialias, to the byte as Pillow's Image.resize(..., BILINEAR). */
+/* Bilinear resizing with antialias, to the byte as Pillow's Image.resize(..., BILINEAR): columns,
+ * then rows. Pillow 13 takes the rows first where the height shrinks much more than the width, and
+ * then differs by at most one level. */
 #ifndef RUNG_DATA_RESIZE_H
 #define RUNG_DATA_RESIZE_H
 

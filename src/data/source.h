@@ -2,6 +2,8 @@
 #ifndef RUNG_DATA_SOURCE_H
 #define RUNG_DATA_SOURCE_H
 
+#include <stdatomic.h>
+
 #include "base/arena.h"
 #include "base/file.h"
 #include "data/buffer.h"
@@ -15,22 +17,33 @@ typedef struct scratch {
 
 void scratch_free(scratch *s);
 
+/* A mapped file that samples are read from. */
+typedef struct source_file {
+    file_map map;
+    atomic_size_t n_read; /* bytes so far */
+} source_file;
+
 /* The set has one input, the model's only one. */
 void source_one_input(dataset *d);
 
 /* Maps a file; the mapping lives as long as mem. */
-rung_status map_in_arena(const char *path, arena *mem, file_map *out, rung_error *err);
+rung_status source_map(const char *path, arena *mem, source_file **out, rung_error *err);
+
+/* Says that `bytes` of d->file were read: now and then the pages leave the process again, since a
+ * mapping counts as its memory however large the file is. */
+void source_was_read(const dataset *d, size_t bytes);
 
 struct dataset {
-    arena             *mem; /* owns all that the set points to */
-    size_t             total;    /* samples in the file or folder */
-    size_t             first, n; /* the range in use: [first, first + n) of total */
-    int                n_inputs;
-    const char *const *names;  /* [n_inputs]; "" is the model's only input */
-    const int64_t     *labels; /* [total], or NULL */
-    bool               is_random;
-    int                n_workers;
-    void              *state; /* the format's own, in mem */
+    arena *mem;        /* owns all that the set points to */
+    source_file *file; /* where the samples lie uncompressed, or NULL */
+    size_t total;      /* samples in the file or folder */
+    size_t first, n;   /* the range in use: [first, first + n) of total */
+    int n_inputs;
+    const char *const *names; /* [n_inputs]; "" is the model's only input */
+    const int64_t *labels;    /* [total], or NULL */
+    bool is_random;
+    int n_workers;
+    void *state; /* the format's own, in mem */
 
     /* Sample i of total. inputs: [n_inputs], shapes without the batch dimension; their data is in s
      * or in the set's own memory, valid until the next call with s. Any thread, each its own s. */

@@ -6,8 +6,8 @@
 #include "data/npy.h"
 
 typedef struct arrays {
-    rung_tensor *t;     /* [n_inputs] */
-    size_t      *bytes; /* [n_inputs] of one sample */
+    rung_tensor *t; /* [n_inputs] */
+    size_t *bytes;  /* [n_inputs] of one sample */
 } arrays;
 
 static rung_status read_arrays(const dataset *d, size_t i, scratch *s, rung_tensor *inputs,
@@ -16,20 +16,24 @@ static rung_status read_arrays(const dataset *d, size_t i, scratch *s, rung_tens
     const arrays *a = d->state;
     for (int k = 0; k < d->n_inputs; k++) {
         const rung_tensor *t = &a->t[k];
-        inputs[k] = (rung_tensor){.type = t->type, .rank = t->rank - 1,
-                                  .data = (char *)t->data + i * a->bytes[k]};
+        inputs[k] = (rung_tensor){
+            .type = t->type, .rank = t->rank - 1, .data = (char *)t->data + i * a->bytes[k]};
         memcpy(inputs[k].dims, t->dims + 1, (size_t)(t->rank - 1) * sizeof *t->dims);
+        source_was_read(d, a->bytes[k]);
     }
     return RUNG_OK;
 }
 
-/* Takes array k as an input. The size of a sample cannot overflow: npy_view has checked the whole. */
+/* Takes array k as an input. The size of a sample cannot overflow: npy_view has checked the whole.
+ */
 static rung_status add_input(dataset *d, arrays *a, const npz_entry *e, rung_error *err)
 {
     const int k = d->n_inputs;
     if (e->t.rank == 0)
-        return fail(err, RUNG_EFORMAT, "array \"%s\" is a scalar; its first dimension should be the "
-                    "sample", e->name);
+        return fail(err, RUNG_EFORMAT,
+                    "array \"%s\" is a scalar; its first dimension should be the "
+                    "sample",
+                    e->name);
     const size_t n = (size_t)e->t.dims[0];
     if (n == 0)
         return fail(err, RUNG_EFORMAT, "array \"%s\" holds no samples", e->name);
@@ -49,8 +53,8 @@ static rung_status add_input(dataset *d, arrays *a, const npz_entry *e, rung_err
 static bool label_at(const rung_tensor *t, size_t i, int64_t *out)
 {
     const size_t bytes = npy_item_bytes(t->type);
-    const bool is_signed = t->type == RUNG_I8 || t->type == RUNG_I16 || t->type == RUNG_I32 ||
-                           t->type == RUNG_I64;
+    const bool is_signed =
+        t->type == RUNG_I8 || t->type == RUNG_I16 || t->type == RUNG_I32 || t->type == RUNG_I64;
     const unsigned char *p = (const unsigned char *)t->data + i * bytes;
     uint64_t v = is_signed && p[bytes - 1] >> 7 ? UINT64_MAX : 0;
     for (size_t b = bytes; b--;)
@@ -72,8 +76,10 @@ static rung_status use_labels(dataset *d, const npz_entry *e, rung_error *err)
         return fail_memory(err, "the labels", d->total * sizeof *labels);
     for (size_t i = 0; i < d->total; i++)
         if (!label_at(t, i, &labels[i]))
-            return fail(err, RUNG_EFORMAT, "label %zu of array \"y\" is %lld; labels are 0, 1, ..., "
-                        "or -1 where unknown", i, (long long)labels[i]);
+            return fail(err, RUNG_EFORMAT,
+                        "label %zu of array \"y\" is %lld; labels are 0, 1, ..., "
+                        "or -1 where unknown",
+                        i, (long long)labels[i]);
     d->labels = labels;
     return RUNG_OK;
 }
@@ -107,12 +113,11 @@ static rung_status use_arrays(dataset *d, const npz_entry *entries, int n, rung_
 
 rung_status source_npy(dataset *d, const char *path, rung_error *err)
 {
-    file_map map;
     npz_entry e = {.name = "x"};
-    rung_status st = map_in_arena(path, d->mem, &map, err);
+    rung_status st = source_map(path, d->mem, &d->file, err);
     if (st != RUNG_OK)
         return st;
-    st = npy_view(map.data, map.size, &e.t, err);
+    st = npy_view(d->file->map.data, d->file->map.size, &e.t, err);
     if (st == RUNG_OK)
         st = use_arrays(d, &e, 1, err);
     return st == RUNG_OK ? st : fail_at(err, st, "%s", path);
@@ -120,13 +125,12 @@ rung_status source_npy(dataset *d, const char *path, rung_error *err)
 
 rung_status source_npz(dataset *d, const char *path, rung_error *err)
 {
-    file_map map;
     npz_entry *entries;
     int n;
-    rung_status st = map_in_arena(path, d->mem, &map, err);
+    rung_status st = source_map(path, d->mem, &d->file, err);
     if (st != RUNG_OK)
         return st;
-    st = npz_view(map.data, map.size, d->mem, &entries, &n, err);
+    st = npz_view(d->file->map.data, d->file->map.size, d->mem, &entries, &n, err);
     if (st == RUNG_OK && n == 0)
         st = fail(err, RUNG_EFORMAT, "the archive holds no array");
     if (st == RUNG_OK)

@@ -13,11 +13,11 @@
 
 /* Only names are kept: an image is read and decoded when its sample is. */
 typedef struct folder {
-    pixel_plan  plan;
+    pixel_plan plan;
     const char *root;
-    name_list   files;   /* by class, then by name */
-    name_list   classes; /* empty: the files lie in root itself */
-    int64_t    *class_of; /* [files.n], when there are classes */
+    name_list files;   /* by class, then by name */
+    name_list classes; /* empty: the files lie in root itself */
+    int64_t *class_of; /* [files.n], when there are classes */
 } folder;
 
 static void folder_free(void *p)

@@ -8,10 +8,10 @@
 #include "data/npy.h"
 
 typedef struct noise {
-    rung_tensor *t;      /* [n_inputs] one sample, no data */
-    size_t      *count;  /* [n_inputs] its elements */
-    size_t      *offset; /* [n_inputs + 1] where its data goes in a thread's memory */
-    uint64_t     seed;
+    rung_tensor *t; /* [n_inputs] one sample, no data */
+    size_t *count;  /* [n_inputs] its elements */
+    size_t *offset; /* [n_inputs + 1] where its data goes in a thread's memory */
+    uint64_t seed;
 } noise;
 
 static void fill_floats(rng *r, const rung_tensor *t, size_t n)
@@ -65,8 +65,8 @@ static rung_status add_shape(noise *z, int k, const rung_tensor *like, const cha
     rung_tensor *t = &z->t[k];
     size_t bytes = npy_item_bytes(like->type);
     if (bytes == 0 || like->type == RUNG_F16)
-        return fail(err, RUNG_EUNSUPPORTED, "input \"%s\": no random data for element type %d", name,
-                    (int)like->type);
+        return fail(err, RUNG_EUNSUPPORTED, "input \"%s\": no random data for element type %d",
+                    name, (int)like->type);
     if (like->rank < 1 || like->rank > RUNG_MAX_RANK)
         return fail(err, RUNG_EARGUMENT, "input \"%s\" has no batch dimension", name);
     *t = (rung_tensor){.type = like->type, .rank = like->rank - 1};

@@ -40,8 +40,10 @@ static rung_status take_range(char *text, data_spec *out, rung_error *err)
     out->first = number(at + 1, colon, 0);
     out->last = number(colon + 1, colon + 1 + b, SPEC_TO_THE_END);
     if (out->first >= out->last)
-        return fail(err, RUNG_EARGUMENT, "range %s holds no sample; it counts from 0 and ends "
-                    "before its second number", at);
+        return fail(err, RUNG_EARGUMENT,
+                    "range %s holds no sample; it counts from 0 and ends "
+                    "before its second number",
+                    at);
     *at = '\0';
     return RUNG_OK;
 }
@@ -54,7 +56,7 @@ static bool take_format(char **text, data_format *out)
         *out = DATA_RANDOM;
         return true;
     }
-    for (int f = 0; f < N_FORMATS; f++) {
+    for (int f = DATA_UNKNOWN + 1; f < N_FORMATS; f++) {
         const size_t n = strlen(format_names[f]);
         if (f == DATA_RANDOM || strncmp(*text, format_names[f], n) != 0 || (*text)[n] != ':')
             continue;
@@ -94,8 +96,10 @@ static rung_status recognise(data_spec *s, arena *mem, rung_error *err)
 {
     enum { CIFAR10_RECORD = 3073 };
     struct stat st;
-    const bool exists = stat(s->path, &st) == 0;
-    if (exists && S_ISDIR(st.st_mode))
+    const char *problem = "the format is not recognised";
+    if (stat(s->path, &st) != 0)
+        problem = "no such file or folder";
+    else if (S_ISDIR(st.st_mode))
         s->format = DATA_IMAGES;
     else if (ends_with(s->path, ".npz"))
         s->format = DATA_NPZ;
@@ -103,13 +107,13 @@ static rung_status recognise(data_spec *s, arena *mem, rung_error *err)
         s->format = DATA_NPY;
     else if (ends_with(s->path, "ubyte") || ends_with(s->path, "ubyte.gz"))
         s->format = DATA_IDX;
-    else if (exists && ends_with(s->path, ".bin") && st.st_size % CIFAR10_RECORD == 0)
+    else if (ends_with(s->path, ".bin") && st.st_size % CIFAR10_RECORD == 0)
         s->format = DATA_CIFAR10;
-    else
-        return fail(err, exists ? RUNG_EFORMAT : RUNG_EIO,
+    if (s->format == DATA_UNKNOWN)
+        return fail(err, RUNG_EIO,
                     "data \"%s\": %s; give a folder of images, a .npz, .npy or idx file, or "
                     "FORMAT:PATH with FORMAT one of images, npz, npy, idx, cifar10, random",
-                    s->path, exists ? "the format is not recognised" : "no such file or folder");
+                    s->path, problem);
     return s->format == DATA_IDX ? guess_labels(s->path, mem, &s->labels_path, err) : RUNG_OK;
 }
 

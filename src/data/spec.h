@@ -6,6 +6,7 @@
 #include "base/status.h"
 
 typedef enum data_format {
+    DATA_UNKNOWN,
     DATA_IMAGES,
     DATA_NPZ,
     DATA_NPY,
@@ -20,7 +21,7 @@ typedef struct data_spec {
     data_format format;
     const char *path;        /* "" for DATA_RANDOM */
     const char *labels_path; /* DATA_IDX only, or NULL */
-    size_t      first, last; /* @A:B; last may be SPEC_TO_THE_END */
+    size_t first, last;      /* @A:B; last may be SPEC_TO_THE_END */
 } data_spec;
 
 /* A plain path is looked at: a folder is images, then the ends of names count. Strings in mem. */
