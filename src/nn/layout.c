@@ -1,0 +1,89 @@
+#include "nn/layout.h"
+
+bool operand_channels_last(const operand *o)
+{
+    return o->channels_last && o->rank >= 3 && !o->constant;
+}
+
+size_t operand_count(const operand *o)
+{
+    return dims_count(o->rank, o->dims);
+}
+
+void operand_order(const operand *o, int order[RUNG_MAX_RANK])
+{
+    const bool last = operand_channels_last(o);
+    for (int i = 0; i < o->rank; i++)
+        order[i] = !last || i == 0 ? i : i + 1 < o->rank ? i + 1 : 1;
+}
+
+void operand_strides(const operand *o, int64_t strides[RUNG_MAX_RANK])
+{
+    int order[RUNG_MAX_RANK];
+    int64_t stride = 1;
+    operand_order(o, order);
+    for (int i = o->rank - 1; i >= 0; i--) {
+        strides[order[i]] = stride;
+        stride *= o->dims[order[i]];
+    }
+}
+
+bool operand_block(const operand *o, unsigned axes, size_t *outer, size_t *n, size_t *inner)
+{
+    int order[RUNG_MAX_RANK];
+    *outer = *n = *inner = 1;
+    operand_order(o, order);
+    for (int i = 0; i < o->rank; i++) {
+        const size_t d = (size_t)o->dims[order[i]];
+        if (d == 1)
+            continue;
+        if (!(axes >> order[i] & 1)) {
+            if (*n == 1)
+                *outer *= d;
+            else
+                *inner *= d;
+        } else if (*inner == 1) {
+            *n *= d;
+        } else {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool has_input(const lowering *l, int i)
+{
+    return i < l->n_in && i != l->epi.add && l->in[i].type != RUNG_UNDEFINED;
+}
+
+rung_status source_open(const lowering *l, int i, source *out, rung_error *err)
+{
+    const operand *o = &l->in[i];
+    *out = (source){.buf = i};
+    if (!o->constant)
+        return RUNG_OK;
+    const size_t size = dtype_bytes(o->type, operand_count(o));
+    out->fixed = arena_copy(l->mem, o->constant->data, size);
+    return out->fixed ? RUNG_OK : fail_memory(err, "a constant operand", size);
+}
+
+bool axis_normal(int64_t axis, int rank, int *out)
+{
+    if (axis < -rank || axis >= rank)
+        return false;
+    *out = (int)(axis < 0 ? axis + rank : axis);
+    return true;
+}
+
+int constant_ints(const lowering *l, int i, int64_t v[RUNG_MAX_RANK * 2])
+{
+    const tensor *t = has_input(l, i) ? l->in[i].constant : NULL;
+    if (!t || (t->type != RUNG_I64 && t->type != RUNG_I32))
+        return -1;
+    const size_t n = tensor_count(t);
+    if (n > RUNG_MAX_RANK * 2)
+        return -1;
+    for (size_t k = 0; k < n; k++)
+        v[k] = tensor_get_int(t, k);
+    return (int)n;
+}

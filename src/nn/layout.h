@@ -1,0 +1,45 @@
+/* Where an operand's elements are. */
+#ifndef RUNG_NN_LAYOUT_H
+#define RUNG_NN_LAYOUT_H
+
+#include "ops/step.h"
+
+/* Stored as N, spatial..., C and not in ONNX order. Constants never are. */
+bool operand_channels_last(const operand *o);
+
+/* Elements; SIZE_MAX when they do not fit. */
+size_t operand_count(const operand *o);
+
+/* The stride of each ONNX dimension, in elements. */
+void operand_strides(const operand *o, int64_t strides[RUNG_MAX_RANK]);
+
+/* order[i]: the ONNX dimension that stands at place i in memory, outermost first. */
+void operand_order(const operand *o, int order[RUNG_MAX_RANK]);
+
+/* The tensor as [outer][n][inner] in memory around the dimensions marked in `axes` (bit i: ONNX
+ * dimension i), which must stand side by side there (dimensions of 1 do not matter). */
+bool operand_block(const operand *o, unsigned axes, size_t *outer, size_t *n, size_t *inner);
+
+/* Whether the node has operand i: absent ones have type RUNG_UNDEFINED or lie beyond n_in, and the
+ * one that the epilogue adds is not the node's. */
+bool has_input(const lowering *l, int i);
+
+/* Input i as it is read during a run: from its buffer or, when it is constant, from a copy. */
+typedef struct source {
+    int         buf;
+    const void *fixed; /* NULL: bufs[buf] */
+} source;
+rung_status source_open(const lowering *l, int i, source *out, rung_error *err);
+static inline const void *source_data(const source *s, void *const *bufs)
+{
+    return s->fixed ? s->fixed : bufs[s->buf];
+}
+
+/* Axis -rank..rank-1 brought to 0..rank-1; false: out of range. */
+bool axis_normal(int64_t axis, int rank, int *out);
+
+/* A constant input as integers (shapes, axes, pads): at most RUNG_MAX_RANK * 2 of them. Returns how
+ * many, -1 when it is not a constant of an integer type or has more. */
+int constant_ints(const lowering *l, int i, int64_t v[RUNG_MAX_RANK * 2]);
+
+#endif
