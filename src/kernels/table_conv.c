@@ -16,6 +16,9 @@ const conv_kernel conv_u8s8[] = {
     {"avx512vnni depthwise", CPU_AVX512_VNNI, depthwise_fits_avx512vnni,
      depthwise_packed_size_avx512vnni, depthwise_pack_avx512vnni,
      depthwise_scratch_size_avx512vnni, depthwise_run_avx512vnni},
+    {"avx512vnni depthwise3", CPU_AVX512_VNNI, depthwise3_fits_avx512vnni,
+     depthwise3_packed_size_avx512vnni, depthwise3_pack_avx512vnni,
+     depthwise3_scratch_size_avx512vnni, depthwise3_run_avx512vnni},
 #endif
     {0},
 };

@@ -37,6 +37,15 @@ void depthwise_run_avx512vnni(const conv_shape *s, const void *packed, const uin
                               const requant *q, uint8_t *y, void *scratch, int thread,
                               int n_threads);
 
+bool depthwise3_fits_avx512vnni(const conv_shape *s);
+size_t depthwise3_packed_size_avx512vnni(const conv_shape *s);
+void depthwise3_pack_avx512vnni(const conv_shape *s, const int8_t *w, const int32_t *bias,
+                                int x_zero, void *packed);
+size_t depthwise3_scratch_size_avx512vnni(const conv_shape *s);
+void depthwise3_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x,
+                               int x_zero, const requant *q, uint8_t *y, void *scratch, int thread,
+                               int n_threads);
+
 void add_u8_avx2(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const binary_q *q,
                  uint8_t *y);
 void mul_u8_avx2(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const binary_q *q,
