@@ -76,6 +76,11 @@ int engine_n_outputs(const engine *e)
     return e->p->g->n_outputs;
 }
 
+int engine_threads(const engine *e)
+{
+    return team_size(e->t);
+}
+
 const tensor *engine_input(const engine *e, int i)
 {
     return &e->inputs[i];

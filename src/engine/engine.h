@@ -31,6 +31,7 @@ void        engine_free(engine *e);
 int           engine_threads(const engine *e);
 int           engine_n_inputs(const engine *e);
 int           engine_n_outputs(const engine *e);
+int           engine_threads(const engine *e);
 const tensor *engine_input(const engine *e, int i);  /* type, rank, dims; data: where to write it */
 const tensor *engine_output(const engine *e, int i); /* data: the result, until the next run */
 void          engine_set_tap(engine *e, engine_tap fn, void *ctx);

@@ -92,6 +92,14 @@ static form follow(const plan *p, const node *n, bool integer)
     return f == FORM_LAST ? FORM_LAST : FORM_PLAIN;
 }
 
+/* A ReduceMean that is a global pool. */
+static bool averages_image(const plan *p, const node *n)
+{
+    const int axes = n->n_inputs > 1 ? n->inputs[1] : -1;
+    return strcmp(n->op_type, "ReduceMean") == 0 && (axes < 0 || p->constant[axes]) &&
+           reduces_image(n, axes < 0 ? NULL : p->constant[axes], p->info[n->inputs[0]].rank);
+}
+
 static void choose_forms(const plan *p, const node *n, bool integer, form *in, form *out)
 {
     *in = *out = FORM_PLAIN;
@@ -101,7 +109,7 @@ static void choose_forms(const plan *p, const node *n, bool integer, form *in, f
             *in = FORM_PLAIN;
         if (*in == FORM_PLAIN && brings_channels_first(n, p->info[n->inputs[0]].rank))
             *out = FORM_LAST;
-    } else if (n->op->layout == LAYOUT_CHANNELS) {
+    } else if (n->op->layout == LAYOUT_CHANNELS || averages_image(p, n)) {
         *in = *out = FORM_LAST;
     } else if (n->op->layout == LAYOUT_FOLLOWS) {
         *in = *out = follow(p, n, integer);

@@ -56,6 +56,8 @@ typedef struct pool_step {
     int                out; /* the output's place among the step's buffers */
 } pool_step;
 rung_status lower_pool(const lowering *l, step *s, rung_error *err);
+/* Whether a reduction is over all axes behind the channels. axes: its input, NULL: the attribute. */
+bool reduces_image(const node *n, const tensor *axes, int rank);
 
 /* --- lower_move.c: operators that only move elements, of any type (quantized or not) ------------- */
 /* One strided copy. */
@@ -85,12 +87,13 @@ rung_status lower_convert(const lowering *l, step *s, rung_error *err);
 /* Whether the op's lower is one of these: it then serves float tensors too. */
 bool lower_moves(const op_def *op);
 
-/* --- lower_image.c: Resize, Softmax -------------------------------------------------------------- */
+/* --- lower_resize.c, lower_softmax.c ------------------------------------------------------------- */
 typedef struct resize_step {
-    int            batch, in_h, in_w, channels, out_h, out_w;
-    const int32_t *rows, *cols;             /* nearest; else NULL */
-    const resize_tap *row_taps, *col_taps;  /* linear; else NULL */
-    pool_q         q;
+    int               batch, in_h, in_w, channels, out_h, out_w;
+    const int32_t    *rows, *cols;         /* nearest; else NULL */
+    const resize_tap *row_taps, *col_taps; /* linear; else NULL */
+    pool_q            q;
+    int               out; /* the output's place among the step's buffers */
 } resize_step;
 rung_status lower_resize(const lowering *l, step *s, rung_error *err);
 typedef struct softmax_step {

@@ -58,16 +58,13 @@ static rung_status window_shape(const lowering *l, pool_shape *s, rung_error *er
     return RUNG_OK;
 }
 
-/* Whether a ReduceMean is over all axes behind the channels. */
-static bool reduces_image(const lowering *l)
+bool reduces_image(const node *n, const tensor *axes, int rank)
 {
-    const int rank = l->in[0].rank;
-    const tensor *t = l->n_in > 1 && !operand_absent(&l->in[1]) ? l->in[1].constant : NULL;
     const int64_t *v = NULL;
-    const size_t n = t ? tensor_count(t) : node_ints(l->n, "axes", &v);
+    const size_t count = axes ? tensor_count(axes) : node_ints(n, "axes", &v);
     unsigned seen = 0;
-    for (size_t i = 0; i < n; i++) {
-        const int64_t axis = t ? tensor_get_int(t, i) : v[i];
+    for (size_t i = 0; i < count; i++) {
+        const int64_t axis = axes ? tensor_get_int(axes, i) : v[i];
         const int64_t a = axis < 0 ? axis + rank : axis;
         if (a < 2 || a >= rank)
             return false;
@@ -84,7 +81,8 @@ static rung_status check_image(const lowering *l, rung_error *err)
     for (int i = 0; i < x->rank; i++)
         if (x->dims[i] > INT32_MAX)
             return fail(err, RUNG_EUNSUPPORTED, "a dimension does not fit int32");
-    if (is_op(l, "ReduceMean") && !reduces_image(l))
+    const tensor *axes = l->n_in > 1 && !operand_absent(&l->in[1]) ? l->in[1].constant : NULL;
+    if (is_op(l, "ReduceMean") && !reduces_image(l->n, axes, x->rank))
         return fail(err, RUNG_EUNSUPPORTED, "its axes are not those of the image");
     return RUNG_OK;
 }
