@@ -198,7 +198,7 @@ static void same_tensor(const char *name, const tensor *a, const tensor *b, doub
     assert_memory_equal(a->dims, b->dims, (size_t)a->rank * sizeof *a->dims);
     for (size_t i = 0; i < tensor_count(a); i++) {
         const double x = tensor_get(a, i), y = tensor_get(b, i);
-        if (!(fabs(x - y) <= tolerance * (1 + fabs(x))))
+        if (x != y && !(fabs(x - y) <= tolerance * (1 + fabs(x)))) /* infinities too */
             fail_msg("%s[%zu] was %.9g, is %.9g", name, i, x, y);
     }
 }

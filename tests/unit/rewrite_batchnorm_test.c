@@ -208,7 +208,8 @@ static void shared_weight_is_copied(void **state)
     graph *g = kit_graph(op_find);
     const int x = kit_input(g, "x", 4, DIMS(1, 2, 3, 3));
     const int w = kit_random(g, &r, "w", 4, DIMS(2, 2, 1, 1));
-    const int a = kit_node(g, "Conv", "a", 2, IDS(x, w)), b = kit_node(g, "Conv", "b", 2, IDS(x, w));
+    const int a = kit_node(g, "Conv", "a", 2, IDS(x, w));
+    const int b = kit_node(g, "Conv", "b", 2, IDS(x, w));
     kit_output(g, add_batchnorm(g, &r, a, "bn", 2));
     kit_output(g, b);
     graph *after = kit_rewritten(g, rewrite_fold_batchnorm, 5, TOLERANCE);
