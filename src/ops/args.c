@@ -191,6 +191,14 @@ rung_status op_broadcast(int *rank, int64_t *dims, int b_rank, const int64_t *b,
     return RUNG_OK;
 }
 
+rung_status op_check_output(const tensor *out, int rank, const int64_t *dims, rung_error *err)
+{
+    bool same = out->rank == rank;
+    for (int i = 0; same && i < rank; i++)
+        same = out->dims[i] == dims[i];
+    return same ? RUNG_OK : fail(err, RUNG_EMODEL, "the output is declared with another shape");
+}
+
 size_t dims_product(const int64_t *dims, int first, int last)
 {
     size_t n = 1;

@@ -62,6 +62,10 @@ rung_status op_ints(const tensor *t, const char *what, size_t max, int64_t *v, s
  * unless the other side says more than 1. */
 rung_status op_broadcast(int *rank, int64_t *dims, int b_rank, const int64_t *b, rung_error *err);
 
+/* An evaluated output whose shape hangs on the content of inputs has the shape that they say: a
+ * file may declare another, which infer could not know to be wrong. */
+rung_status op_check_output(const tensor *out, int rank, const int64_t *dims, rung_error *err);
+
 /* Product of dims[first .. last-1]; of an evaluated tensor, so it fits. */
 size_t dims_product(const int64_t *dims, int first, int last);
 

@@ -5,6 +5,7 @@
 #include "ops/args.h"
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/lower.h"
 #include "ops/walk.h"
 
 #define CHUNK 256
@@ -312,7 +313,8 @@ static rung_status variadic_eval(const eval_args *a, rung_error *err)
     return st;
 }
 
-#define QUANT_OPERANDS .quant = {QUANT_COMPUTE, .activations = 1 | 2}, .layout = LAYOUT_FOLLOWS
+#define QUANT_OPERANDS                                                                             \
+    .lower = lower_binary, .quant = {QUANT_COMPUTE, .activations = 1 | 2}, .layout = LAYOUT_FOLLOWS
 #define BINARY(op) .name = op, .domain = "", .infer = binary_infer, .eval = binary_eval
 #define VARIADIC(op) .name = op, .domain = "", .infer = variadic_infer, .eval = variadic_eval
 
@@ -332,7 +334,7 @@ const op_def op_mod = {.name = "Mod", .domain = "", .infer = mod_infer, .eval = 
 const op_def op_mul = {BINARY("Mul"), QUANT_OPERANDS};
 const op_def op_or = {BINARY("Or"), .layout = LAYOUT_FOLLOWS};
 const op_def op_prelu = {.name = "PRelu", .domain = "", .infer = prelu_infer, .eval = binary_eval,
-                         .layout = LAYOUT_FOLLOWS};
+                         .lower = lower_table, .layout = LAYOUT_FOLLOWS};
 const op_def op_pow = {.name = "Pow", .domain = "", .infer = pow_infer, .eval = binary_eval,
                        .layout = LAYOUT_FOLLOWS};
 const op_def op_sub = {BINARY("Sub"), QUANT_OPERANDS};

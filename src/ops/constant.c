@@ -117,10 +117,10 @@ static rung_status range_count(const tensor *start, const tensor *limit, const t
 {
     if (tensor_count(start) != 1 || tensor_count(limit) != 1 || tensor_count(delta) != 1)
         return fail(err, RUNG_EMODEL, "start, limit and delta are not single numbers");
-    const double step = tensor_get(delta, 0);
-    if (step == 0)
+    const double by = tensor_get(delta, 0);
+    if (by == 0)
         return fail(err, RUNG_EMODEL, "delta is 0");
-    const double n = ceil((tensor_get(limit, 0) - tensor_get(start, 0)) / step);
+    const double n = ceil((tensor_get(limit, 0) - tensor_get(start, 0)) / by);
     if (!(n < 0x1p48))
         return fail(err, RUNG_EMODEL, "the range would have %g elements", n);
     *out = n > 0 ? (int64_t)n : 0;
@@ -149,8 +149,8 @@ static rung_status range_eval(const eval_args *a, rung_error *err)
             const double v = tensor_get(&a->in[0], 0) + (double)i * tensor_get(&a->in[2], 0);
             store_doubles(y, i, 1, &v);
         } else {
-            const uint64_t step = (uint64_t)tensor_get_int(&a->in[2], 0);
-            const int64_t v = (int64_t)((uint64_t)tensor_get_int(&a->in[0], 0) + i * step);
+            const uint64_t by = (uint64_t)tensor_get_int(&a->in[2], 0);
+            const int64_t v = (int64_t)((uint64_t)tensor_get_int(&a->in[0], 0) + i * by);
             store_ints(y, i, 1, &v);
         }
     }

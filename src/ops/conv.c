@@ -3,6 +3,7 @@
 
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/lower.h"
 #include "ops/taps.h"
 
 /* group divides the weight's first dimension, and channels = per_group * group. */
@@ -108,10 +109,10 @@ static void eval_position(const conv_args *c, size_t at, bool transposed)
             const float *x = c->x + (n * ins + g * c->in_per_group) * c->in_size;
             const size_t row = transposed ? g * c->in_per_group * c->out_per_group + m % c->out_per_group
                                           : m * c->in_per_group;
-            const size_t step = transposed ? c->out_per_group * c->kernel_size : c->kernel_size;
+            const size_t hop = transposed ? c->out_per_group * c->kernel_size : c->kernel_size;
             const double bias = c->bias ? c->bias[m] : 0;
             c->y[(n * outs + m) * c->out_size + at] =
-                (float)(bias + sum_taps(c, x, c->w + row * c->kernel_size, step));
+                (float)(bias + sum_taps(c, x, c->w + row * c->kernel_size, hop));
         }
     }
 }
@@ -179,6 +180,7 @@ const op_def op_conv = {
     .domain = "",
     .infer = conv_infer,
     .eval = conv_eval,
+    .lower = lower_conv,
     .quant = {QUANT_COMPUTE, .activations = 1, .weight = 1, .weight_axis = 0, .bias = 2},
     .layout = LAYOUT_CHANNELS,
 };
@@ -188,6 +190,7 @@ const op_def op_conv_transpose = {
     .domain = "",
     .infer = conv_transpose_infer,
     .eval = conv_transpose_eval,
+    .lower = lower_conv_transpose,
     .quant = {QUANT_COMPUTE, .activations = 1, .weight = 1, .weight_axis = 1, .bias = 2},
     .layout = LAYOUT_CHANNELS,
 };

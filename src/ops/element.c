@@ -9,6 +9,41 @@
         op;                                                                                        \
     }
 
+bool int_range(dtype type, int64_t *lo, int64_t *hi)
+{
+    static const struct {
+        dtype   type;
+        int64_t lo, hi;
+    } ranges[] = {
+        {RUNG_U8, 0, UINT8_MAX},          {RUNG_I8, INT8_MIN, INT8_MAX},
+        {RUNG_U16, 0, UINT16_MAX},        {RUNG_I16, INT16_MIN, INT16_MAX},
+        {RUNG_U32, 0, UINT32_MAX},        {RUNG_I32, INT32_MIN, INT32_MAX},
+        {RUNG_U4, 0, 15},                 {RUNG_I4, -8, 7},
+        {RUNG_U2, 0, 3},                  {RUNG_I2, -2, 1},
+    };
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
+        if (ranges[i].type == type) {
+            *lo = ranges[i].lo;
+            *hi = ranges[i].hi;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The bits of the integer that v becomes in this type. */
+static int64_t saturate(dtype type, double v)
+{
+    int64_t lo = 0, hi = 0;
+    if (isnan(v))
+        return 0;
+    if (type == RUNG_U64)
+        return v <= 0 ? 0 : v >= 0x1p64 ? -1 : (int64_t)(uint64_t)v;
+    if (!int_range(type, &lo, &hi)) /* int64 */
+        return v < -0x1p63 ? INT64_MIN : v >= 0x1p63 ? INT64_MAX : (int64_t)v;
+    return v < (double)lo ? lo : v > (double)hi ? hi : (int64_t)v;
+}
+
 void load_doubles(const tensor *t, size_t first, size_t n, double *v)
 {
     switch (t->type) {
@@ -26,7 +61,7 @@ void load_doubles(const tensor *t, size_t first, size_t n, double *v)
 void load_ints(const tensor *t, size_t first, size_t n, int64_t *v)
 {
     if (dtype_is_float(t->type)) {
-        EACH(v[i] = (int64_t)tensor_get(t, first + i))
+        EACH(v[i] = saturate(RUNG_I64, tensor_get(t, first + i)))
     } else {
         EACH(v[i] = tensor_get_int(t, first + i))
     }
@@ -70,45 +105,13 @@ static uint16_t to_bfloat(double v)
     return (uint16_t)(bits >> 16);
 }
 
-bool int_range(dtype type, int64_t *lo, int64_t *hi)
+/* Element i of `bits` (4 or 2): the first of a byte is the lowest. */
+static void store_packed(tensor *t, size_t i, unsigned bits, int64_t v)
 {
-    static const struct {
-        dtype   type;
-        int64_t lo, hi;
-    } ranges[] = {
-        {RUNG_U8, 0, UINT8_MAX},          {RUNG_I8, INT8_MIN, INT8_MAX},
-        {RUNG_U16, 0, UINT16_MAX},        {RUNG_I16, INT16_MIN, INT16_MAX},
-        {RUNG_U32, 0, UINT32_MAX},        {RUNG_I32, INT32_MIN, INT32_MAX},
-        {RUNG_U4, 0, 15},                 {RUNG_I4, -8, 7},
-    };
-    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
-        if (ranges[i].type == type) {
-            *lo = ranges[i].lo;
-            *hi = ranges[i].hi;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The bits of the integer that v becomes in this type. */
-static int64_t saturate(dtype type, double v)
-{
-    int64_t lo = 0, hi = 0;
-    if (isnan(v))
-        return 0;
-    if (type == RUNG_U64)
-        return v <= 0 ? 0 : v >= 0x1p64 ? -1 : (int64_t)(uint64_t)v;
-    if (!int_range(type, &lo, &hi)) /* int64 */
-        return v < -0x1p63 ? INT64_MIN : v >= 0x1p63 ? INT64_MAX : (int64_t)v;
-    return v < (double)lo ? lo : v > (double)hi ? hi : (int64_t)v;
-}
-
-static void store_nibble(tensor *t, size_t i, int64_t v)
-{
-    uint8_t *byte = (uint8_t *)t->data + i / 2;
-    const unsigned shift = i % 2 * 4;
-    *byte = (uint8_t)((*byte & ~(0xfu << shift)) | (((uint64_t)v & 0xf) << shift));
+    const size_t per_byte = 8 / bits;
+    const unsigned shift = (unsigned)(i % per_byte) * bits, mask = ((1u << bits) - 1) << shift;
+    uint8_t *byte = (uint8_t *)t->data + i / per_byte;
+    *byte = (uint8_t)((*byte & ~mask) | (((unsigned)v << shift) & mask));
 }
 
 void store_doubles(tensor *t, size_t first, size_t n, const double *v)
@@ -161,7 +164,11 @@ void store_ints(tensor *t, size_t first, size_t n, const int64_t *v)
         return;
     case RUNG_U4:
     case RUNG_I4:
-        EACH(store_nibble(t, first + i, v[i]))
+        EACH(store_packed(t, first + i, 4, v[i]))
+        return;
+    case RUNG_U2:
+    case RUNG_I2:
+        EACH(store_packed(t, first + i, 2, v[i]))
         return;
     default:
         for (size_t i = 0; i < n; i++) {

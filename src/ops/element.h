@@ -15,7 +15,7 @@ void store_doubles(tensor *t, size_t first, size_t n, const double *v);
 /* Stores modulo 2^bits (two's complement); BOOL: v != 0; floats: rounded. */
 void store_ints(tensor *t, size_t first, size_t n, const int64_t *v);
 
-/* The range of an integer type (up to 32 bits wide; 4-bit types too); false: no such type. */
+/* The range of an integer type (up to 32 bits wide; 4 and 2 bits too); false: no such type. */
 bool int_range(dtype type, int64_t *lo, int64_t *hi);
 
 /* The float elements of t: its own data when it is float32, else a converted copy in mem. NULL:

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "ops/entries.h"
+#include "ops/lower.h"
 #include "ops/move.h"
 
 /* index in [-dim, dim) -> [0, dim). */
@@ -92,14 +93,14 @@ static rung_status gather_elements_eval(const eval_args *a, rung_error *err)
         (st = op_axis(node_int(a->n, "axis", 0), x->rank, &axis, err)))
         return st;
     for (size_t i = 0; i < n; i++) {
-        size_t from = 0, step = 1, rest = i;
+        size_t from = 0, hop = 1, rest = i;
         for (int d = x->rank - 1; d >= 0; d--) {
             size_t at = rest % (size_t)index->dims[d];
             rest /= (size_t)index->dims[d];
             if (d == axis && (st = wrap_index(tensor_get_int(index, i), x->dims[d], &at, err)))
                 return st;
-            from += at * step;
-            step *= (size_t)x->dims[d];
+            from += at * hop;
+            hop *= (size_t)x->dims[d];
         }
         memcpy((char *)a->out[0].data + i * elem, (const char *)x->data + from * elem, elem);
     }
@@ -215,12 +216,14 @@ static rung_status space_to_depth_eval(const eval_args *a, rung_error *err)
 
 const op_def op_depth_to_space = {.name = "DepthToSpace", .domain = "",
                                   .infer = depth_to_space_infer, .eval = depth_to_space_eval,
+                                  .lower = lower_depth_space,
                                   MOVED, .layout = LAYOUT_CHANNELS};
 const op_def op_gather = {.name = "Gather", .domain = "", .infer = gather_infer,
-                          .eval = gather_eval, MOVED, .layout = LAYOUT_PLAIN};
+                          .eval = gather_eval, .lower = lower_gather, MOVED, .layout = LAYOUT_PLAIN};
 const op_def op_gather_elements = {.name = "GatherElements", .domain = "",
                                    .infer = gather_elements_infer, .eval = gather_elements_eval,
                                    MOVED, .layout = LAYOUT_PLAIN};
 const op_def op_space_to_depth = {.name = "SpaceToDepth", .domain = "",
                                   .infer = space_to_depth_infer, .eval = space_to_depth_eval,
+                                  .lower = lower_depth_space,
                                   MOVED, .layout = LAYOUT_CHANNELS};

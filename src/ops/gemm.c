@@ -3,6 +3,7 @@
 
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/lower.h"
 #include "ops/walk.h"
 
 #include <string.h>
@@ -205,6 +206,7 @@ const op_def op_gemm = {
     .domain = "",
     .infer = gemm_infer,
     .eval = gemm_eval,
+    .lower = lower_gemm,
     .quant = {QUANT_COMPUTE, .activations = 1, .weight = 1, .weight_axis = 0, .bias = 2},
     .layout = LAYOUT_PLAIN,
 };
@@ -214,6 +216,7 @@ const op_def op_matmul = {
     .domain = "",
     .infer = matmul_infer,
     .eval = matmul_eval,
+    .lower = lower_gemm,
     .quant = {QUANT_COMPUTE, .activations = 1 | 2, .weight = 1, .weight_axis = -1},
     .layout = LAYOUT_PLAIN,
 };

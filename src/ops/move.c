@@ -5,6 +5,7 @@
 
 #include "kernels/kernels.h"
 #include "ops/entries.h"
+#include "ops/lower.h"
 #include "ops/walk.h"
 
 size_t movable_size(dtype type)
@@ -24,6 +25,8 @@ rung_status check_movable(dtype type, rung_error *err)
 rung_status copy_tensor(const tensor *from, tensor *to, rung_error *err)
 {
     const size_t count = tensor_count(to), n = dtype_bytes(to->type, count);
+    if (count != tensor_count(from) || to->type != from->type)
+        return fail(err, RUNG_EMODEL, "the output is declared with another type or size");
     if (n == 0 && count != 0)
         return fail(err, RUNG_EUNSUPPORTED, "cannot copy elements of type %s",
                     dtype_name(to->type));
@@ -100,23 +103,23 @@ static int64_t clamp(int64_t v, int64_t lo, int64_t hi)
 }
 
 static rung_status slice_axis(slice *s, int axis, int64_t dim, int64_t from, int64_t to,
-                              int64_t step, rung_error *err)
+                              int64_t by, rung_error *err)
 {
-    if (step == 0)
+    if (by == 0)
         return fail(err, RUNG_EMODEL, "the step of axis %d is 0", axis);
-    if (step == INT64_MIN)
-        step = -INT64_MAX; /* so that it can be negated */
-    s->step[axis] = step;
+    if (by == INT64_MIN)
+        by = -INT64_MAX; /* so that it can be negated */
+    s->step[axis] = by;
     s->count[axis] = DIM_UNKNOWN;
     if (dim == DIM_UNKNOWN)
         return RUNG_OK;
     from += from < 0 ? dim : 0;
     to += to < 0 ? dim : 0;
-    from = step > 0 ? clamp(from, 0, dim) : clamp(from, 0, dim - 1);
-    to = step > 0 ? clamp(to, 0, dim) : clamp(to, -1, dim - 1);
-    const int64_t reach = step > 0 ? to - from : from - to;
+    from = by > 0 ? clamp(from, 0, dim) : clamp(from, 0, dim - 1);
+    to = by > 0 ? clamp(to, 0, dim) : clamp(to, -1, dim - 1);
+    const int64_t reach = by > 0 ? to - from : from - to;
     s->start[axis] = from;
-    s->count[axis] = reach <= 0 || dim == 0 ? 0 : (reach - 1) / (step > 0 ? step : -step) + 1;
+    s->count[axis] = reach <= 0 || dim == 0 ? 0 : (reach - 1) / (by > 0 ? by : -by) + 1;
     return RUNG_OK;
 }
 
@@ -210,7 +213,8 @@ static rung_status slice_eval(const eval_args *a, rung_error *err)
     rung_status st;
     if ((st = check_movable(x->type, err)) ||
         (st = slice_of(&a->in[1], &a->in[2], eval_in(a, 3), eval_in(a, 4), x->rank, x->dims, &s,
-                       err)))
+                       err)) ||
+        (st = op_check_output(&a->out[0], x->rank, s.count, err)))
         return st;
     if (tensor_count(&a->out[0]) == 0)
         return RUNG_OK;
@@ -384,6 +388,8 @@ static rung_status split_eval(const eval_args *a, rung_error *err)
     const char *from = x->data;
     for (int i = 0; i < a->n_out; i++) {
         const size_t part = (size_t)sizes[i] * inner;
+        if (a->out[i].data && tensor_count(&a->out[i]) != outer * (part / movable_size(x->type)))
+            return fail(err, RUNG_EMODEL, "output %d is declared with another size", i);
         for (size_t o = 0; part && a->out[i].data && o < outer; o++)
             memcpy((char *)a->out[i].data + o * part, from + o * row, part);
         from += part;
@@ -394,11 +400,11 @@ static rung_status split_eval(const eval_args *a, rung_error *err)
 #define MOVED .quant = {QUANT_SHARES_INPUT, .activations = 1}
 
 const op_def op_concat = {.name = "Concat", .domain = "", .infer = concat_infer,
-                          .eval = concat_eval,
+                          .eval = concat_eval, .lower = lower_concat,
                           .quant = {QUANT_COMPUTE, .activations = ~0u}, .layout = LAYOUT_FOLLOWS};
 const op_def op_slice = {.name = "Slice", .domain = "", .infer = slice_infer, .eval = slice_eval,
-                         MOVED, .layout = LAYOUT_FOLLOWS};
+                         .lower = lower_slice, MOVED, .layout = LAYOUT_FOLLOWS};
 const op_def op_split = {.name = "Split", .domain = "", .infer = split_infer, .eval = split_eval,
-                         MOVED, .layout = LAYOUT_FOLLOWS};
+                         .lower = lower_split, MOVED, .layout = LAYOUT_FOLLOWS};
 const op_def op_transpose = {.name = "Transpose", .domain = "", .infer = transpose_infer,
-                             .eval = transpose_eval, MOVED, .layout = LAYOUT_PLAIN};
+                             .eval = transpose_eval, .lower = lower_transpose, MOVED, .layout = LAYOUT_PLAIN};

@@ -197,11 +197,11 @@ static rung_status group_norm_eval(const eval_args *a, rung_error *err)
 /* Element offset of scale s (broadcast to the last axes of x) for element i of x. */
 static size_t scale_offset(const tensor *x, const tensor *s, size_t i)
 {
-    size_t offset = 0, step = 1;
+    size_t offset = 0, hop = 1;
     for (int d = x->rank - 1, k = s->rank - 1; k >= 0; d--, k--) {
         const size_t at = i % (size_t)x->dims[d];
-        offset += s->dims[k] == 1 ? 0 : at * step;
-        step *= (size_t)s->dims[k];
+        offset += s->dims[k] == 1 ? 0 : at * hop;
+        hop *= (size_t)s->dims[k];
         i /= (size_t)x->dims[d];
     }
     return offset;

@@ -3,6 +3,7 @@
 
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/lower.h"
 #include "ops/move.h"
 #include "ops/taps.h"
 #include "ops/walk.h"
@@ -161,11 +162,18 @@ static rung_status pad_eval(const eval_args *a, rung_error *err)
 {
     const tensor *x = &a->in[0], *with = eval_in(a, 2);
     int64_t *maps[RUNG_MAX_RANK];
+    int64_t dims[RUNG_MAX_RANK];
     const uint64_t zero = 0;
     pad_amounts p;
     rung_status st;
     if ((st = check_movable(x->type, err)) ||
         (st = pad_of(a->n, &a->in[1], eval_in(a, 3), x->rank, &p, err)))
+        return st;
+    for (int d = 0; d < x->rank; d++) {
+        if ((st = padded_dim(&p, d, x->dims[d], &dims[d], err)))
+            return st;
+    }
+    if ((st = op_check_output(&a->out[0], x->rank, dims, err)))
         return st;
     if (with && tensor_count(with) == 0)
         return fail(err, RUNG_EMODEL, "constant_value is empty");
@@ -180,10 +188,28 @@ static rung_status pad_eval(const eval_args *a, rung_error *err)
 }
 
 /* --- Tile ------------------------------------------------------------------------------------- */
+static rung_status tiled_dims(const tensor *list, int rank, const int64_t *dims, int64_t *out,
+                              rung_error *err)
+{
+    int64_t repeats[RUNG_MAX_RANK];
+    size_t n = 0;
+    const rung_status st = op_ints(list, "repeats", (size_t)rank, repeats, &n, err);
+    if (st)
+        return st;
+    if (n != (size_t)rank)
+        return fail(err, RUNG_EMODEL, "repeats has %zu entries, the input rank %d", n, rank);
+    for (int i = 0; i < rank; i++) {
+        out[i] = DIM_UNKNOWN;
+        if (repeats[i] < 0 ||
+            (dims[i] != DIM_UNKNOWN && __builtin_mul_overflow(dims[i], repeats[i], &out[i])))
+            return fail(err, RUNG_EMODEL, "repeats[%d] is %lld", i, (long long)repeats[i]);
+    }
+    return RUNG_OK;
+}
+
 static rung_status tile_infer(const infer_args *a, rung_error *err)
 {
-    int64_t dims[RUNG_MAX_RANK], repeats[RUNG_MAX_RANK];
-    size_t n = 0;
+    int64_t dims[RUNG_MAX_RANK];
     rung_status st;
     if ((st = op_counts(a, 2, 2, 1, err)) || (st = op_type(a, 1, TYPE(RUNG_I64), err)))
         return st;
@@ -191,25 +217,21 @@ static rung_status tile_infer(const infer_args *a, rung_error *err)
     a->out[0].type = x->type;
     if (x->rank < 0)
         return RUNG_OK;
-    if (list->data && (st = op_ints(list->data, "repeats", (size_t)x->rank, repeats, &n, err)))
-        return st;
-    if (list->data && n != (size_t)x->rank)
-        return fail(err, RUNG_EMODEL, "repeats has %zu entries, the input rank %d", n, x->rank);
-    for (int i = 0; i < x->rank; i++) {
+    for (int i = 0; i < x->rank; i++)
         dims[i] = DIM_UNKNOWN;
-        if (list->data && (repeats[i] < 0 || (x->dims[i] != DIM_UNKNOWN &&
-                           __builtin_mul_overflow(x->dims[i], repeats[i], &dims[i]))))
-            return fail(err, RUNG_EMODEL, "repeats[%d] is %lld", i, (long long)repeats[i]);
-    }
+    if (list->data && (st = tiled_dims(list->data, x->rank, x->dims, dims, err)))
+        return st;
     return op_shape(&a->out[0], x->type, x->rank, dims, err);
 }
 
 static rung_status tile_eval(const eval_args *a, rung_error *err)
 {
     const tensor *x = &a->in[0];
-    int64_t *maps[RUNG_MAX_RANK];
-    const rung_status st = check_movable(x->type, err);
-    if (st)
+    int64_t *maps[RUNG_MAX_RANK], dims[RUNG_MAX_RANK];
+    rung_status st;
+    if ((st = check_movable(x->type, err)) ||
+        (st = tiled_dims(&a->in[1], x->rank, x->dims, dims, err)) ||
+        (st = op_check_output(&a->out[0], x->rank, dims, err)))
         return st;
     if (!maps_alloc(a->mem, &a->out[0], maps))
         return fail_memory(err, "index maps", (size_t)a->out[0].rank * sizeof **maps);
@@ -259,8 +281,14 @@ static rung_status expand_eval(const eval_args *a, rung_error *err)
     const tensor *x = &a->in[0];
     tensor *y = &a->out[0];
     int64_t own[RUNG_MAX_RANK], strides[RUNG_MAX_RANK] = {0};
-    const rung_status st = check_movable(x->type, err);
+    rung_status st = check_movable(x->type, err);
     if (st)
+        return st;
+    int rank = x->rank;
+    int64_t dims[RUNG_MAX_RANK];
+    memcpy(dims, x->dims, sizeof dims);
+    if ((st = op_broadcast(&rank, dims, y->rank, y->dims, err)) ||
+        (st = op_check_output(y, rank, dims, err)))
         return st;
     dims_strides(x->rank, x->dims, own);
     for (int i = 0; i < x->rank; i++)
@@ -272,8 +300,9 @@ static rung_status expand_eval(const eval_args *a, rung_error *err)
 #define MOVED .quant = {QUANT_SHARES_INPUT, .activations = 1}
 
 const op_def op_expand = {.name = "Expand", .domain = "", .infer = expand_infer,
-                          .eval = expand_eval, MOVED, .layout = LAYOUT_PLAIN};
-const op_def op_pad = {.name = "Pad", .domain = "", .infer = pad_infer, .eval = pad_eval, MOVED,
-                       .layout = LAYOUT_FOLLOWS};
+                          .eval = expand_eval,
+                          .lower = lower_expand, MOVED, .layout = LAYOUT_PLAIN};
+const op_def op_pad = {.name = "Pad", .domain = "", .infer = pad_infer, .eval = pad_eval,
+                       .lower = lower_pad, MOVED, .layout = LAYOUT_FOLLOWS};
 const op_def op_tile = {.name = "Tile", .domain = "", .infer = tile_infer, .eval = tile_eval,
-                        MOVED, .layout = LAYOUT_PLAIN};
+                        .lower = lower_tile, MOVED, .layout = LAYOUT_PLAIN};

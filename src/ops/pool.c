@@ -4,6 +4,7 @@
 #include "ops/args.h"
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/lower.h"
 #include "ops/taps.h"
 
 /* --- shapes ----------------------------------------------------------------------------------- */
@@ -152,11 +153,11 @@ static double greatest(const tensor *x, size_t first, const taps *t, size_t *whe
 /* A spatial index, row-major, as one that counts the first axis fastest (storage_order = 1). */
 static size_t column_major(size_t index, int n, const int64_t *dims)
 {
-    size_t step = 1, result = 0, below = dims_product(dims, 0, n);
+    size_t hop = 1, result = 0, below = dims_product(dims, 0, n);
     for (int i = 0; i < n; i++) {
         below /= (size_t)dims[i];
-        result += index / below % (size_t)dims[i] * step;
-        step *= (size_t)dims[i];
+        result += index / below % (size_t)dims[i] * hop;
+        hop *= (size_t)dims[i];
     }
     return result;
 }
@@ -224,13 +225,14 @@ static rung_status global_max_eval(const eval_args *a, rung_error *err)
 #define SHARED .quant = {QUANT_SHARES_INPUT, .activations = 1}, .layout = LAYOUT_CHANNELS
 
 const op_def op_average_pool = {.name = "AveragePool", .domain = "", .infer = pool_infer,
-                                .eval = average_pool_eval, COMPUTED};
+                                .eval = average_pool_eval, .lower = lower_pool, COMPUTED};
 const op_def op_global_average_pool = {.name = "GlobalAveragePool", .domain = "",
                                        .infer = global_infer, .eval = global_average_eval,
+                                       .lower = lower_pool,
                                        COMPUTED};
 const op_def op_global_max_pool = {.name = "GlobalMaxPool", .domain = "", .infer = global_infer,
-                                   .eval = global_max_eval, SHARED};
+                                   .eval = global_max_eval, .lower = lower_pool, SHARED};
 const op_def op_lp_pool = {.name = "LpPool", .domain = "", .infer = pool_infer,
                            .eval = lp_pool_eval, .layout = LAYOUT_CHANNELS};
 const op_def op_max_pool = {.name = "MaxPool", .domain = "", .infer = max_pool_infer,
-                            .eval = max_pool_eval, SHARED};
+                            .eval = max_pool_eval, .lower = lower_pool, SHARED};

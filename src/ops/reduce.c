@@ -5,6 +5,7 @@
 #include "ops/args.h"
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/lower.h"
 #include "ops/taps.h"
 #include "ops/walk.h"
 
@@ -77,13 +78,13 @@ static double element(const picked *p, size_t i)
     return tensor_get(p->x, p->first + p->offsets[i]);
 }
 
-#define FOLD(name, start, step)                                                                    \
+#define FOLD(name, start, formula)                                                                    \
     static double name(const picked *p)                                                            \
     {                                                                                              \
         double r = start;                                                                          \
         for (size_t i = 0; i < p->n; i++) {                                                        \
             const double v = element(p, i);                                                        \
-            r = step;                                                                              \
+            r = formula;                                                                              \
         }                                                                                          \
         return r;                                                                                  \
     }
@@ -192,7 +193,7 @@ static void reduce_one(const struct reduction *r, const picked *p, tensor *y, si
         const int64_t v = r->exact(p);
         store_ints(y, i, 1, &v);
     } else {
-        const double v = r->f(p);
+        const double v = y->type == RUNG_BOOL ? r->f(p) > 0 : r->f(p); /* none: -inf is false */
         store_doubles(y, i, 1, &v);
     }
 }
@@ -212,6 +213,8 @@ static rung_status reduce_eval(const eval_args *a, rung_error *err)
         return fail_memory(err, "reduction offsets", p.n * sizeof *p.offsets);
     for (int i = 0; i < x->rank; i++)
         dims[i] = gone.has[i] ? 1 : x->dims[i];
+    if (tensor_count(&a->out[0]) != dims_count(x->rank, dims))
+        return fail(err, RUNG_EMODEL, "the output is declared with another size");
     if (tensor_count(&a->out[0]) == 0)
         return RUNG_OK;
     size_t i = 0;
@@ -291,7 +294,8 @@ const op_def op_reduce_l2 = {REDUCE("ReduceL2")};
 const op_def op_reduce_log_sum = {REDUCE("ReduceLogSum")};
 const op_def op_reduce_log_sum_exp = {REDUCE("ReduceLogSumExp")};
 const op_def op_reduce_max = {REDUCE("ReduceMax")};
-const op_def op_reduce_mean = {REDUCE("ReduceMean"), .quant = {QUANT_COMPUTE, .activations = 1}};
+const op_def op_reduce_mean = {REDUCE("ReduceMean"), .lower = lower_pool,
+                                .quant = {QUANT_COMPUTE, .activations = 1}};
 const op_def op_reduce_min = {REDUCE("ReduceMin")};
 const op_def op_reduce_prod = {REDUCE("ReduceProd")};
 const op_def op_reduce_sum = {REDUCE("ReduceSum")};

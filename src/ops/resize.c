@@ -5,6 +5,7 @@
 
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/lower.h"
 #include "ops/move.h"
 
 /* --- attributes and sizes --------------------------------------------------------------------- */
@@ -308,7 +309,8 @@ static rung_status resize_eval(const eval_args *a, rung_error *err)
     int64_t *maps[RUNG_MAX_RANK];
     const tensor *x = &a->in[0];
     rung_status st = resize_of(a->n, eval_in(a, 2), eval_in(a, 3), x->rank, x->dims, &r, err);
-    if (st || (st = check_movable(x->type, err)))
+    if (st || (st = check_movable(x->type, err)) ||
+        (st = op_check_output(&a->out[0], r.rank, r.out, err)))
         return st;
     if (r.coordinates == COORD_TF_CROP_AND_RESIZE || (r.antialias && r.mode != RESIZE_NEAREST))
         return fail(err, RUNG_EUNSUPPORTED, "tf_crop_and_resize and antialias are not supported");
@@ -330,6 +332,7 @@ const op_def op_resize = {
     .domain = "",
     .infer = resize_infer,
     .eval = resize_eval,
+    .lower = lower_resize,
     .quant = {QUANT_COMPUTE, .activations = 1},
     .layout = LAYOUT_CHANNELS,
 };

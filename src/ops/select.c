@@ -5,6 +5,7 @@
 #include "ops/args.h"
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/lower.h"
 #include "ops/move.h"
 #include "ops/walk.h"
 
@@ -154,6 +155,7 @@ static rung_status is_inf_eval(const eval_args *a, rung_error *err)
 }
 
 const op_def op_clip = {.name = "Clip", .domain = "", .infer = clip_infer, .eval = clip_eval,
+                        .lower = lower_table,
                         .quant = {QUANT_ABSORBED, .activations = 1}, .layout = LAYOUT_FOLLOWS};
 const op_def op_is_inf = {.name = "IsInf", .domain = "", .infer = float_test_infer,
                           .eval = is_inf_eval, .layout = LAYOUT_FOLLOWS};

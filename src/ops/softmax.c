@@ -4,6 +4,7 @@
 #include "ops/args.h"
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/lower.h"
 
 static rung_status softmax_infer(const infer_args *a, rung_error *err)
 {
@@ -105,5 +106,6 @@ const op_def op_softmax = {
     .domain = "",
     .infer = softmax_infer,
     .eval = softmax_eval,
+    .lower = lower_softmax,
     .quant = {QUANT_FIXED_OUTPUT, .activations = 1, .fixed_lo = 0, .fixed_hi = 1},
 };

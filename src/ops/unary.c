@@ -6,6 +6,7 @@
 #include "ops/args.h"
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/lower.h"
 
 #define F(name, formula)                                                                           \
     static double name(double x, double a, double b)                                               \
@@ -203,8 +204,8 @@ static rung_status number_eval(const eval_args *a, rung_error *err)
 #define RANGED(lo, hi)                                                                             \
     .quant = {QUANT_FIXED_OUTPUT, .activations = 1, .fixed_lo = lo, .fixed_hi = hi},               \
     .layout = LAYOUT_FOLLOWS
-#define FLOAT_OP(op) .name = op, .domain = "", .infer = float_infer, .eval = unary_eval
-#define NUMBER_OP(op) .name = op, .domain = "", .infer = number_infer, .eval = number_eval
+#define FLOAT_OP(op) .name = op, .domain = "", .infer = float_infer, .eval = unary_eval, .lower = lower_table
+#define NUMBER_OP(op) .name = op, .domain = "", .infer = number_infer, .eval = number_eval, .lower = lower_table
 
 const op_def op_abs = {NUMBER_OP("Abs"), COMPUTED};
 const op_def op_acos = {FLOAT_OP("Acos"), .layout = LAYOUT_FOLLOWS};

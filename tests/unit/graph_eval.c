@@ -1,10 +1,10 @@
-/* A tool for tests/model: evaluates a model node by node through the operators' plain eval.
+/* A tool for tests/model: evaluates a model without inputs (all are constants) node by node through
+ * the operators' plain eval.
  *
- *     graph_eval MODEL.onnx OUT_DIR INPUT.npy ...
+ *     graph_eval MODEL.onnx OUT_DIR
  *
- * Inputs stand in the model's order, "-" for one that is not given; output i is written to
- * OUT_DIR/i.npy. Their contents are known while shapes are inferred, so that shapes may hang on
- * them. Exit status: 0, 2 where something is not supported, else 1; the sentence on stderr. */
+ * writes output i to OUT_DIR/i.npy; one of a type that .npy has not as uint8, its bytes. Exit status:
+ * 0, 2 where something is not supported, else 1; the sentence on standard error. */
 #include <stdio.h>
 #include <string.h>
 
@@ -12,21 +12,20 @@
 #include "graph/pass.h"
 #include "onnx/onnx.h"
 
-static rung_status read_input(graph *g, int k, const char *path, arena *mem, rung_error *err)
+/* What is known of n's outputs; all that are there need it. */
+static rung_status known_outputs(const graph *g, const node *n, const value_info *info,
+                                 value_info *known, rung_error *err)
 {
-    value *v = &g->values[g->inputs[k]];
-    tensor *t = arena_zero(mem, 1, sizeof *t);
-    if (!t)
-        return fail_memory(err, path, sizeof *t);
-    const rung_status st = npy_read_file(path, mem, t, err);
-    if (st != RUNG_OK)
-        return st;
-    if (v->type != t->type)
-        return fail(err, RUNG_EARGUMENT, "%s is %s, the model wants %s", path, dtype_name(t->type),
-                    dtype_name(v->type));
-    v->constant = t;
-    v->rank = t->rank;
-    memcpy(v->dims, t->dims, sizeof v->dims);
+    char label[NODE_LABEL_SIZE];
+    for (int i = 0; i < n->n_outputs; i++) {
+        known[i].rank = -1;
+        if (n->outputs[i] < 0)
+            continue;
+        known[i] = info[n->outputs[i]];
+        if (known[i].rank < 0 || dims_count(known[i].rank, known[i].dims) == SIZE_MAX)
+            return fail(err, RUNG_EUNSUPPORTED, "%s: the shape is not known",
+                        node_label(g, n, label, sizeof label));
+    }
     return RUNG_OK;
 }
 
@@ -44,17 +43,9 @@ static rung_status run_node(const graph *g, const node *n, const value_info *inf
                     node_label(g, n, label, sizeof label));
     for (int i = 0; i < n->n_inputs; i++)
         in[i] = n->inputs[i] < 0 ? NULL : content[n->inputs[i]];
-    for (int i = 0; i < n->n_outputs; i++) {
-        if (n->outputs[i] < 0) {
-            known[i].rank = -1;
-            continue;
-        }
-        known[i] = info[n->outputs[i]];
-        if (known[i].rank < 0 || dims_count(known[i].rank, known[i].dims) == SIZE_MAX)
-            return fail(err, RUNG_EUNSUPPORTED, "%s: the shape is not known",
-                        node_label(g, n, label, sizeof label));
-    }
-    const rung_status st = node_eval(g, n, in, known, mem, out, err);
+    rung_status st = known_outputs(g, n, info, known, err);
+    if (st == RUNG_OK)
+        st = node_eval(g, n, in, known, mem, out, err);
     for (int i = 0; st == RUNG_OK && i < n->n_outputs; i++) {
         if (n->outputs[i] >= 0)
             content[n->outputs[i]] = out[i];
@@ -62,29 +53,36 @@ static rung_status run_node(const graph *g, const node *n, const value_info *inf
     return st;
 }
 
-static rung_status run_graph(graph *g, char **paths, int n_paths, const char *folder, arena *mem,
-                             rung_error *err)
+static rung_status write_output(const char *folder, int i, const tensor *t, rung_error *err)
 {
+    const unsigned plain = 1u << RUNG_F32 | 1u << RUNG_F64 | 1u << RUNG_F16 | 1u << RUNG_BOOL |
+                           1u << RUNG_U8 | 1u << RUNG_I8 | 1u << RUNG_U16 | 1u << RUNG_I16 |
+                           1u << RUNG_U32 | 1u << RUNG_I32 | 1u << RUNG_U64 | 1u << RUNG_I64;
     char path[4096];
+    snprintf(path, sizeof path, "%s/%d.npy", folder, i);
+    if (plain & 1u << t->type)
+        return npy_write_file(path, t, err);
+    tensor raw = {.type = RUNG_U8, .rank = 1, .data = t->data};
+    raw.dims[0] = (int64_t)dtype_bytes(t->type, tensor_count(t));
+    return npy_write_file(path, &raw, err);
+}
+
+static rung_status run_graph(graph *g, const char *folder, arena *mem, rung_error *err)
+{
     value_info *info = arena_zero(mem, g->n_values, sizeof *info);
     const tensor **content = arena_zero(mem, g->n_values, sizeof *content);
-    rung_status st = RUNG_OK;
     if (!info || !content)
         return fail_memory(err, "values", g->n_values * sizeof *info);
-    for (int i = 0; st == RUNG_OK && i < n_paths && i < g->n_inputs; i++) {
-        if (strcmp(paths[i], "-") != 0)
-            st = read_input(g, i, paths[i], mem, err);
-    }
-    if (st == RUNG_OK)
-        st = graph_infer(g, NULL, mem, info, err);
+    if (g->n_inputs > 0)
+        return fail(err, RUNG_EARGUMENT, "the model has inputs");
+    rung_status st = graph_infer(g, NULL, mem, info, err);
     for (size_t i = 0; i < g->n_values; i++)
         content[i] = g->values[i].constant;
     for (size_t i = 0; st == RUNG_OK && i < g->n_nodes; i++)
         st = run_node(g, &g->nodes[i], info, content, mem, err);
     for (int i = 0; st == RUNG_OK && i < g->n_outputs; i++) {
-        snprintf(path, sizeof path, "%s/%d.npy", folder, i);
         if (content[g->outputs[i]])
-            st = npy_write_file(path, content[g->outputs[i]], err);
+            st = write_output(folder, i, content[g->outputs[i]], err);
     }
     return st;
 }
@@ -93,14 +91,14 @@ int main(int argc, char **argv)
 {
     graph *g = NULL;
     rung_error err = {""};
-    if (argc < 3) {
-        fprintf(stderr, "usage: graph_eval MODEL.onnx OUT_DIR INPUT.npy ...\n");
+    if (argc != 3) {
+        fprintf(stderr, "usage: graph_eval MODEL.onnx OUT_DIR\n");
         return 1;
     }
     arena *mem = arena_new();
     rung_status st = mem ? onnx_read_file(argv[1], &g, &err) : fail_memory(&err, "values", 0);
     if (st == RUNG_OK)
-        st = run_graph(g, argv + 3, argc - 3, argv[2], mem, &err);
+        st = run_graph(g, argv[2], mem, &err);
     if (st != RUNG_OK)
         fprintf(stderr, "%s\n", err.message);
     graph_free(g);
