@@ -37,7 +37,8 @@ void *proto_unpack(const descriptor *d, bytes b, arena *mem, rung_status *st, ru
                    b.size, bound);
     else if (!message)
         *st = fail(err, RUNG_EFORMAT,
-                   "damaged or cut off: its %zu bytes are no protobuf message of ONNX", b.size);
+                   "%zu bytes that are no ONNX message: another format, damaged or cut off",
+                   b.size);
     return message;
 }
 

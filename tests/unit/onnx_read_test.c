@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -377,6 +378,29 @@ static void test_new_constants_raise_the_version(void **state)
     mem_free(data);
 }
 
+/* 2.4 GB of constants, none of them touched: known to be too much before anything is packed. */
+static void test_over_2_gb_in_memory_is_refused(void **state)
+{
+    enum { COUNT = 200000000 };
+    const int64_t dims[] = { COUNT };
+    const tensor t = { .type = RUNG_F32, .rank = 1, .dims = { COUNT },
+                       .data = mmap(NULL, (size_t)COUNT * 4, PROT_READ,
+                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) };
+    fixture *f = *state;
+    unsigned char *data;
+    size_t size;
+    assert_true(t.data != MAP_FAILED);
+    read_well(f);
+    for (int i = 0; i < 3; i++) {
+        const int id = graph_add_value(f->g, "w", RUNG_F32, 1, dims);
+        f->g->values[id].constant = &t;
+    }
+    assert_int_equal(onnx_write(f->g, &data, &size, &f->err), RUNG_EUNSUPPORTED);
+    assert_non_null(strstr(f->err.message, "external data"));
+    assert_null(data);
+    munmap(t.data, (size_t)COUNT * 4);
+}
+
 #define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -397,6 +421,7 @@ int main(void)
         CASE(test_files),
         CASE(test_write_fails),
         CASE(test_new_constants_raise_the_version),
+        CASE(test_over_2_gb_in_memory_is_refused),
     };
     return cmocka_run_group_tests_name("onnx_read", tests, NULL, NULL);
 }
