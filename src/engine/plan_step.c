@@ -104,13 +104,13 @@ done:
     return st;
 }
 
-static rung_status add_view(plan *p, const int *slots, rung_error *err)
+static rung_status add_view(plan *p, int from, int to, rung_error *err)
 {
-    slot *out = &p->slots[slots[1]];
-    if (out->bytes != p->slots[slots[0]].bytes)
+    slot *out = &p->slots[to];
+    if (out->bytes != p->slots[from].bytes)
         return fail(err, RUNG_EMODEL, "'%s' has another size than what it is a view of",
                     p->g->values[out->value].name);
-    out->root = root_of(p, slots[0]);
+    out->root = root_of(p, from);
     out->data = p->slots[out->root].data;
     return out->data ? note_constant(p, out, err) : RUNG_OK;
 }
@@ -127,7 +127,7 @@ rung_status step_add(plan *p, const step *s, const node *n, const int *slots, in
                      bool integer, step_failure *failure, rung_error *err)
 {
     if (s->view)
-        return add_view(p, slots, err);
+        return add_view(p, slots[0], slots[n_in], err);
     if (all_constant(p, slots, n_in) && makes_small_outputs(p, slots + n_in, n_out))
         return run_once(p, s, slots, n_in, n_out, failure, err);
     plan_step *grown = arena_grow(p->mem, p->steps, &p->cap_steps, p->n_steps + 1, sizeof *grown);
