@@ -6,8 +6,8 @@
  * tap is depends on the shape:
  *   pixels  one tap of the kernel, all its channels; taps in the padding point at x_zero bytes;
  *   lines   one line of the kernel, its pixels side by side as they lie in the image: few channels
- *           make longer dot products. Rows that touch the padding (or whose last line, rounded up to
- *           4 bytes, would leave the image) are copied line by line;
+ *           make longer dot products. Lines that touch the padding (or, rounded up to 4 bytes,
+ *           would leave the image) are copied;
  *   whole   the whole kernel: every row is copied. For channels that are no multiple of 4.
  * Neighbouring groups with few outputs are merged into one with zeros off the diagonal.
  *
@@ -148,12 +148,18 @@ static size_t round64(size_t n)
     return (n + 63) / 64 * 64;
 }
 
-/* Tap offsets, the row of x_zero bytes, pointers, copied rows. */
+/* Bytes of x_zero that padding is read from: a pixel, or a kernel line. */
+static size_t pad_bytes(const conv_shape *s, const gemm_plan *p)
+{
+    return p->kind == LINES ? 4 * (size_t)p->quads : (size_t)s->in_c;
+}
+
+/* Tap offsets, padding, pointers, copied rows. */
 size_t gemm_scratch_size_avx512vnni(const conv_shape *s)
 {
     const gemm_plan p = gemm_plan_of(s);
     const size_t taps = (size_t)s->kernel_h * s->kernel_w;
-    return round64(taps * sizeof(ptrdiff_t)) + round64(s->in_c) +
+    return round64(taps * sizeof(ptrdiff_t)) + round64(pad_bytes(s, &p)) +
            round64(p.chunk * p.taps * sizeof(uint8_t *)) + round64(p.chunk * p.row_bytes);
 }
 
@@ -376,30 +382,46 @@ INLINE void copy_bytes(uint8_t *to, const uint8_t *from, size_t n)
 {
     for (; n > 64; n -= 64, to += 64, from += 64)
         _mm512_storeu_si512(to, _mm512_loadu_si512(from));
-    const __mmask64 m = ~UINT64_C(0) >> (64 - n);
+    const __mmask64 m = n ? ~UINT64_C(0) >> (64 - n) : 0;
     _mm512_mask_storeu_epi8(to, m, _mm512_maskz_loadu_epi8(m, from));
 }
 
-/* One row's lines (or all of its taps) side by side, in the tile's order; to[t] points at tap t. */
-INLINE void copy_row(const row_source *r, const gemm_plan *p, const row_pixel *px, size_t x_offset,
-                     uint8_t *row, const uint8_t **to)
+/* All taps of one row side by side. */
+static void copy_row(const row_source *r, const gemm_plan *p, const row_pixel *px, size_t x_offset,
+                     uint8_t *row)
 {
     const conv_shape *s = r->s;
-    const size_t tap_bytes = (size_t)p->quads * 4;
     uint8_t *at = row;
-    for (int t = 0; t < p->taps; t++) {
-        to[t] = row + t * tap_bytes;
-        memset(row + (t + 1) * tap_bytes - 4, 0, 4);
-    }
-    for (int ky = 0; ky < s->kernel_h; ky++) {
-        if (p->kind == LINES)
-            at = row + ky * tap_bytes;
+    memset(row + p->row_bytes - 4, 0, 4);
+    for (int ky = 0; ky < s->kernel_h; ky++)
         for (int kx = 0; kx < s->kernel_w; kx++, at += p->in_c)
             copy_bytes(at, row_pixel_tap(r, px, ky, kx) + x_offset, p->in_c);
-    }
 }
 
-/* The pointers of n rows from `first` on, and the rows that must be copied. */
+/* The address of kernel line ky: in the image, the padding, or a copy of both. */
+static const uint8_t *line_address(const row_source *r, const gemm_plan *p, const row_pixel *px,
+                                   int ky, const uint8_t *end, uint8_t *copy)
+{
+    const conv_shape *s = r->s;
+    const int iy = px->oy * s->stride_h - s->pad_top + ky * s->dilation_h;
+    const int ix = px->ox * s->stride_w - s->pad_left, in_c = p->in_c;
+    const ptrdiff_t line_bytes = 4 * (ptrdiff_t)p->quads;
+    if (iy < 0 || iy >= s->in_h || ix + s->kernel_w <= 0 || ix >= s->in_w)
+        return r->pad;
+    const uint8_t *line = px->image + (size_t)iy * s->in_w * in_c;
+    if (ix >= 0 && ix + s->kernel_w <= s->in_w && end - line >= (ptrdiff_t)ix * in_c + line_bytes)
+        return line + (size_t)ix * in_c;
+    const int first = ix < 0 ? -ix : 0; /* kernel pixels in the image: [first, last) */
+    const int last = ix + s->kernel_w > s->in_w ? s->in_w - ix : s->kernel_w;
+    memset(copy + line_bytes - 4, 0, 4);
+    copy_bytes(copy, r->pad, (size_t)first * in_c);
+    copy_bytes(copy + (size_t)first * in_c, line + (size_t)(ix + first) * in_c,
+               (size_t)(last - first) * in_c);
+    copy_bytes(copy + (size_t)last * in_c, r->pad, (size_t)(s->kernel_w - last) * in_c);
+    return copy;
+}
+
+/* The pointers of n rows from `first` on; what no pointer can reach is copied. */
 static void copy_rows(const row_source *r, const gemm_plan *p, size_t first, size_t n,
                       size_t x_offset, uint8_t *copies, const uint8_t **to)
 {
@@ -408,13 +430,16 @@ static void copy_rows(const row_source *r, const gemm_plan *p, size_t first, siz
     const ptrdiff_t reach = r->offset[(s->kernel_h - 1) * s->kernel_w] + 4 * (ptrdiff_t)p->quads;
     row_pixel px = row_pixel_at(r, first);
     for (size_t i = 0; i < n; i++, to += p->taps, copies += p->row_bytes, row_pixel_next(r, &px)) {
-        const bool in_place = p->kind == LINES && row_pixel_inside(r, &px) &&
-                              end - (px.image + px.first) >= reach;
-        if (in_place)
+        if (p->kind == WHOLE) {
+            copy_row(r, p, &px, x_offset, copies);
+            to[0] = copies;
+        } else if (row_pixel_inside(r, &px) && end - (px.image + px.first) >= reach) {
             for (int t = 0; t < p->taps; t++)
                 to[t] = px.image + px.first + r->offset[t * s->kernel_w];
-        else
-            copy_row(r, p, &px, x_offset, copies, to);
+        } else {
+            for (int t = 0; t < p->taps; t++)
+                to[t] = line_address(r, p, &px, t, end, copies + 4 * (size_t)p->quads * t);
+        }
     }
 }
 
@@ -472,11 +497,11 @@ void gemm_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t 
     uint8_t *at = scratch;
     ptrdiff_t *offset = (ptrdiff_t *)(void *)at;
     uint8_t *pad = at += round64(taps * sizeof *offset);
-    const uint8_t **rows = (const uint8_t **)(void *)(at += round64(s->in_c));
+    const uint8_t **rows = (const uint8_t **)(void *)(at += round64(pad_bytes(s, &p)));
     uint8_t *copies = at + round64(p.chunk * p.taps * sizeof *rows);
     const row_source source = row_source_of(s, x, pad, offset, (int)taps);
     if (!source.direct)
-        memset(pad, x_zero, s->in_c);
+        memset(pad, x_zero, pad_bytes(s, &p));
     for (; row < last; row += p.chunk) {
         const size_t n = last - row < p.chunk ? last - row : p.chunk;
         if (p.kind == PIXELS)
