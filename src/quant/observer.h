@@ -1,8 +1,8 @@
 /* What is remembered of an activation while calibrating: a streaming histogram of fixed memory.
  *
- * Bins have the width 2^k and are aligned to 0, 4,096 to either side at most; when a value falls outside, k
+ * Bins have the width 2^k and are aligned to 0, 4,096 to either side; when a value falls outside, k
  * grows and bins merge pairwise, so the result does not depend on the order of the data nor on the
- * batches (EMA's average excepted, which follows the batches by definition). */
+ * batches (EMA's average excepted, which follows the batches by definition). Memory: 64 KiB. */
 #ifndef RUNG_QUANT_OBSERVER_H
 #define RUNG_QUANT_OBSERVER_H
 
@@ -19,7 +19,7 @@ void observer_see(observer *o, const float *x, size_t n, int n_threads);
 /* b's observations are added to a's: values that share one set of parameters. */
 void observer_merge(observer *a, const observer *b);
 
-size_t observer_seen(const observer *o);       /* values */
+size_t observer_seen(const observer *o);       /* finite values */
 size_t observer_not_finite(const observer *o); /* NaN and Inf: counted, not ranged */
 
 typedef struct range {

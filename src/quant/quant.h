@@ -15,12 +15,18 @@ rung_status quantize_static(const graph *g, dataset *data, const rung_quant_opti
 
 /* --- its parts, in their order ---------------------------------------------------------------- */
 
+/* Readies constants for placing: Gemm's alpha and beta go into its weight and bias, biases become
+ * vectors of one number per channel, and a constant that is used in more than one role gets a copy
+ * for each. */
+rung_status split_roles(graph *g, rung_error *err);
+
 /* Which values get a Q/DQ pair, and how (design section 4), by value id. */
 typedef enum place_kind {
     PLACE_NONE = 0,
     PLACE_ACTIVATION, /* a pair, parameters from its own range */
     PLACE_SHARED,     /* a pair, parameters of the value `shares` */
     PLACE_FIXED,      /* a pair, the fixed range lo, hi */
+    PLACE_CONSTANT,   /* DequantizeLinear behind a constant of the activations' type */
     PLACE_WEIGHT,     /* DequantizeLinear behind an int8 constant */
     PLACE_BIAS,       /* DequantizeLinear behind an int32 constant, scale s_x * s_w */
 } place_kind;
@@ -28,15 +34,18 @@ typedef enum place_kind {
 typedef struct placement {
     place_kind kind;
     int        shares; /* root value whose range is used; ranges of all that share it are merged */
+    bool       derived; /* its values are among those it shares parameters with: adds no range */
     float      lo, hi; /* PLACE_FIXED */
-    int        axis;   /* PLACE_WEIGHT: output-channel axis, -1 per tensor */
+    int        axis;   /* PLACE_WEIGHT: axis of the scales, -1 per tensor */
+    int        channel_axis; /* PLACE_WEIGHT: output channels, whatever the scales */
     int        input, weight; /* PLACE_BIAS: values whose scales it multiplies */
 } placement;
 
-/* placements: [g->n_values]. skip_node[i] (by node index, NULL: none): stays float. */
+/* placements: [g->n_values]. skip_node[i] (by node index, NULL: none): stays float. quantized[i]
+ * (by node index): node i works on quantized operands. */
 rung_status place_pairs(const graph *g, const value_info *info, const rung_quant_options *opt,
-                        const bool *skip_node, placement *placements, diagnostics *diag,
-                        rung_error *err);
+                        const bool *skip_node, placement *placements, bool *quantized,
+                        diagnostics *diag, rung_error *err);
 
 /* Runs g in float over data; observers: [g->n_values], NULL where not observed. */
 rung_status calibrate(const graph *g, dataset *data, const rung_quant_options *opt,
@@ -53,8 +62,20 @@ typedef struct qparams {
  * with a scale under FLT_MIN; *repaired says so. */
 qparams qparams_from_range(float lo, float hi, dtype type, bool symmetric, bool *repaired);
 
-/* Symmetric int8 weights in [-127, 127] along axis (-1: one scale). scales: [channels]; q: [count].
- * Returns the number of values that were not finite (taken as 0). */
+/* saturate(rne(x / scale) + zero) as the byte of p's type; NaN gives zero. */
+uint8_t qparams_quantize(const qparams *p, float x);
+
+/* Symmetric int8 weights in [-127, 127] along axis (-1: one scale). w: float32; scales: [channels];
+ * q: [count]. Returns the number of values that were not finite (taken as 0). */
 size_t weight_quantize(const tensor *w, int axis, float *scales, int8_t *q);
+
+/* Its two halves: scales, and codes by given scales. */
+size_t weight_scales(const tensor *w, int axis, float *scales);
+void   weight_codes(const tensor *w, int axis, const float *scales, int8_t *q);
+size_t weight_channels(const tensor *w, int axis);
+/* Sum of the magnitudes of one channel's codes at that scale. */
+double weight_code_sum(const tensor *w, int axis, size_t channel, float scale);
+/* rne(b / scale), saturated; 0 when b is not finite. */
+int32_t bias_code(float b, float scale);
 
 #endif

@@ -1,0 +1,277 @@
+/* Writes the chosen parameters into the graph: QuantizeLinear and DequantizeLinear nodes and their
+ * constants. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "quant/parts.h"
+
+/* Zero points that many share: one constant for each type and number of channels. */
+typedef struct zeros {
+    dtype  type;
+    size_t n; /* 0: a scalar */
+    int    value;
+} zeros;
+
+typedef struct inserter {
+    recipe *r;
+    int    *scale, *zero;   /* by value id: constants of pairs, -1: not made yet */
+    int    *dequantized;    /* by value id: what its consumers read instead; -1: itself */
+    zeros  *zeros;
+    size_t  n_zeros, cap_zeros;
+} inserter;
+
+static rung_status out_of_memory(rung_error *err)
+{
+    return fail_memory(err, "Q/DQ pairs", sizeof(node));
+}
+
+static const char *named(const inserter *s, const char *base, const char *suffix)
+{
+    return arena_printf(s->r->mem, "%s%s", base, suffix);
+}
+
+static int add_constant(inserter *s, const char *base, const char *suffix, const tensor *t)
+{
+    const char *name = named(s, base, suffix);
+    return name ? graph_add_constant(s->r->g, name, t) : -1;
+}
+
+static int add_value(inserter *s, const char *base, const char *suffix, dtype type, int like)
+{
+    const value_info *i = &s->r->info[like];
+    const char *name = named(s, base, suffix);
+    return name ? graph_add_value(s->r->g, name, type, i->rank, i->dims) : -1;
+}
+
+/* [n] zeros, or for n = 0 a scalar. */
+static int zero_vector(inserter *s, dtype type, size_t n)
+{
+    for (size_t i = 0; i < s->n_zeros; i++)
+        if (s->zeros[i].type == type && s->zeros[i].n == n)
+            return s->zeros[i].value;
+    zeros *list = arena_grow(s->r->mem, s->zeros, &s->cap_zeros, s->n_zeros + 1, sizeof *list);
+    tensor t = { type, n ? 1 : 0, { (int64_t)n }, NULL };
+    t.data = arena_zero(s->r->mem, dtype_bytes(type, n ? n : 1), 1);
+    if (!list || !t.data)
+        return -1;
+    s->zeros = list;
+    const int id = add_constant(s, type == RUNG_I32 ? "zero_bias" : "zero_weight", "", &t);
+    list[s->n_zeros++] = (zeros){ type, n, id };
+    return id;
+}
+
+/* node: scale and zero point are inputs 1 and 2. axis < 0: per tensor. */
+static rung_status add_node(inserter *s, const char *op, const char *base, const int in[3], int out,
+                            int axis, rung_error *err)
+{
+    graph *g = s->r->g;
+    const char *name = arena_printf(s->r->mem, "%s_%s", base, op);
+    for (int i = 0; i < 3; i++)
+        if (in[i] < 0)
+            return out_of_memory(err);
+    if (!name || out < 0)
+        return out_of_memory(err);
+    const int at = graph_add_node(g, op, "", name, in, 3, &out, 1);
+    if (at < 0)
+        return out_of_memory(err);
+    return axis < 0 ? RUNG_OK : graph_set_int(g, &g->nodes[at], "axis", axis, err);
+}
+
+/* --- activations ------------------------------------------------------------------------------ */
+
+static rung_status make_params(inserter *s, int root, rung_error *err)
+{
+    qparams p = s->r->params[root];
+    const char *base = s->r->g->values[root].name;
+    uint8_t zero = (uint8_t)p.zero;
+    const tensor scale_t = { .type = RUNG_F32, .data = &p.scale };
+    const tensor zero_t = { .type = p.type, .data = &zero };
+    if (s->scale[root] >= 0)
+        return RUNG_OK;
+    s->scale[root] = add_constant(s, base, "_scale", &scale_t);
+    s->zero[root] = add_constant(s, base, "_zero", &zero_t);
+    return s->scale[root] < 0 || s->zero[root] < 0 ? out_of_memory(err) : RUNG_OK;
+}
+
+/* A value that must keep its name behind the pair is made by DequantizeLinear now; its producer
+ * makes another. */
+static int move_producer(inserter *s, int v)
+{
+    graph *g = s->r->g;
+    const int raw = add_value(s, g->values[v].name, "_float", RUNG_F32, v);
+    node *n = raw < 0 ? NULL : &g->nodes[g->values[v].producer];
+    for (int k = 0; n && k < n->n_outputs; k++)
+        if (n->outputs[k] == v)
+            n->outputs[k] = raw;
+    return raw;
+}
+
+static rung_status insert_pair(inserter *s, int v, rung_error *err)
+{
+    graph *g = s->r->g;
+    const int root = s->r->places[v].shares;
+    const char *base = g->values[v].name;
+    rung_status st = make_params(s, root, err);
+    if (st != RUNG_OK)
+        return st;
+    const bool keeps_name = g->values[v].is_output && g->values[v].producer >= 0;
+    const int from = keeps_name ? move_producer(s, v) : v;
+    const int codes = add_value(s, base, "_q", s->r->params[root].type, v);
+    const int to = keeps_name ? v : add_value(s, base, "_dq", RUNG_F32, v);
+    const int q[] = { from, s->scale[root], s->zero[root] };
+    const int dq[] = { codes, s->scale[root], s->zero[root] };
+    s->dequantized[v] = to;
+    if ((st = add_node(s, "QuantizeLinear", base, q, codes, -1, err)) != RUNG_OK)
+        return st;
+    return add_node(s, "DequantizeLinear", base, dq, to, -1, err);
+}
+
+/* --- constants -------------------------------------------------------------------------------- */
+
+static rung_status dequantize_constant(inserter *s, int v, const tensor *codes, int scale, int zero,
+                                       int axis, rung_error *err)
+{
+    const char *base = s->r->g->values[v].name;
+    const int in[] = { add_constant(s, base, "_q", codes), scale, zero };
+    s->dequantized[v] = add_value(s, base, "_dq", RUNG_F32, v);
+    return add_node(s, "DequantizeLinear", base, in, s->dequantized[v], axis, err);
+}
+
+static rung_status insert_constant(inserter *s, int v, rung_error *err)
+{
+    const tensor *t = s->r->g->values[v].constant;
+    const qparams *p = &s->r->params[v];
+    const size_t n = tensor_count(t);
+    uint8_t *q = mem_alloc(n);
+    rung_status st = q ? make_params(s, v, err) : out_of_memory(err);
+    for (size_t i = 0; i < n && q; i++)
+        q[i] = qparams_quantize(p, ((const float *)t->data)[i]);
+    tensor codes = *t;
+    codes.type = p->type;
+    codes.data = q;
+    if (st == RUNG_OK)
+        st = dequantize_constant(s, v, &codes, s->scale[v], s->zero[v], -1, err);
+    mem_free(q);
+    return st;
+}
+
+/* A vector of n scales, or for n = 0 the only one. */
+static int add_scales(inserter *s, int v, float *scales, size_t n)
+{
+    const tensor t = { RUNG_F32, n ? 1 : 0, { (int64_t)n }, scales };
+    return add_constant(s, s->r->g->values[v].name, "_scale", &t);
+}
+
+static rung_status insert_weight(inserter *s, int v, rung_error *err)
+{
+    const tensor *w = s->r->g->values[v].constant;
+    const int axis = s->r->places[v].axis;
+    const size_t n = axis < 0 ? 0 : (size_t)w->dims[axis];
+    int8_t *q = mem_alloc(tensor_count(w));
+    if (!q)
+        return out_of_memory(err);
+    weight_codes(w, axis, s->r->scales[v], q);
+    tensor codes = *w;
+    codes.type = RUNG_I8;
+    codes.data = q;
+    const rung_status st = dequantize_constant(s, v, &codes, add_scales(s, v, s->r->scales[v], n),
+                                               zero_vector(s, RUNG_I8, n), axis, err);
+    mem_free(q);
+    return st;
+}
+
+static rung_status insert_bias(inserter *s, int v, rung_error *err)
+{
+    const recipe *r = s->r;
+    const placement *p = &r->places[v];
+    const tensor *b = r->g->values[v].constant;
+    const float x_scale = r->params[p->input].scale, *w_scales = r->scales[p->weight];
+    const bool per_channel = r->places[p->weight].axis >= 0;
+    const size_t n = tensor_count(b);
+    int32_t *q = arena_zero(r->mem, n, sizeof *q);
+    float *scales = arena_zero(r->mem, n, sizeof *scales);
+    if (!q || !scales)
+        return out_of_memory(err);
+    for (size_t i = 0; i < n; i++) {
+        scales[i] = x_scale * w_scales[per_channel ? i : 0];
+        q[i] = bias_code(((const float *)b->data)[i], scales[i]);
+    }
+    tensor codes = *b;
+    codes.type = RUNG_I32;
+    codes.data = q;
+    const size_t n_scales = per_channel ? n : 0;
+    return dequantize_constant(s, v, &codes, add_scales(s, v, scales, n_scales),
+                               zero_vector(s, RUNG_I32, n_scales), per_channel ? 0 : -1, err);
+}
+
+/* --- consumers -------------------------------------------------------------------------------- */
+
+/* All read an activation behind its pair; a constant is exchanged for quantized nodes only. Q nodes
+ * come after the first n_nodes and keep what they read. */
+static void rewire(const inserter *s)
+{
+    graph *g = s->r->g;
+    for (size_t i = 0; i < s->r->n_nodes; i++) {
+        node *n = &g->nodes[i];
+        for (int k = 0; k < n->n_inputs; k++) {
+            const int v = n->inputs[k];
+            if (v < 0 || (size_t)v >= s->r->n_values || s->dequantized[v] < 0)
+                continue;
+            if (!g->values[v].constant || s->r->quantized[i])
+                n->inputs[k] = s->dequantized[v];
+        }
+    }
+}
+
+/* The float constants that int8 ones stand for now are not written. */
+static rung_status drop_unused_constants(recipe *r, rung_error *err)
+{
+    uses u;
+    const rung_status st = graph_uses(r->g, r->mem, &u, err);
+    for (size_t v = 0; st == RUNG_OK && v < r->g->n_values; v++) {
+        value *at = &r->g->values[v];
+        if (!at->constant || at->is_output || u.first[v] != u.first[v + 1])
+            continue;
+        at->constant = NULL;
+        at->listed_input = false;
+        at->has_info = false;
+    }
+    return st;
+}
+
+static rung_status insert_all(inserter *s, rung_error *err)
+{
+    rung_status st = RUNG_OK;
+    for (size_t v = 0; v < s->r->n_values && st == RUNG_OK; v++) {
+        switch (s->r->places[v].kind) {
+        case PLACE_NONE: break;
+        case PLACE_ACTIVATION:
+        case PLACE_SHARED:
+        case PLACE_FIXED: st = insert_pair(s, (int)v, err); break;
+        case PLACE_CONSTANT: st = insert_constant(s, (int)v, err); break;
+        case PLACE_WEIGHT: st = insert_weight(s, (int)v, err); break;
+        case PLACE_BIAS: st = insert_bias(s, (int)v, err); break;
+        }
+    }
+    return st;
+}
+
+rung_status insert_pairs(recipe *r, rung_error *err)
+{
+    const size_t size = r->n_values * sizeof(int);
+    inserter s = { .r = r, .scale = arena_alloc(r->mem, size), .zero = arena_alloc(r->mem, size),
+                   .dequantized = arena_alloc(r->mem, size) };
+    rung_status st;
+    if (!s.scale || !s.zero || !s.dequantized)
+        return out_of_memory(err);
+    memset(s.scale, -1, size);
+    memset(s.zero, -1, size);
+    memset(s.dequantized, -1, size);
+    if ((st = insert_all(&s, err)) != RUNG_OK)
+        return st;
+    rewire(&s);
+    if ((st = graph_sort(r->g, err)) != RUNG_OK ||
+        (st = drop_unused_constants(r, err)) != RUNG_OK)
+        return st;
+    return graph_verify(r->g, err);
+}

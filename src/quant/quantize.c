@@ -1,0 +1,111 @@
+/* Static quantization, from a float graph to one with Q/DQ pairs. */
+#include <string.h>
+
+#include "graph/rewrite.h"
+#include "quant/parts.h"
+
+static rung_status begin(recipe *r, rung_error *err)
+{
+    graph *g = r->g;
+    r->n_values = g->n_values;
+    r->n_nodes = g->n_nodes;
+    r->info = arena_zero(r->mem, g->n_values, sizeof *r->info);
+    r->places = arena_zero(r->mem, g->n_values, sizeof *r->places);
+    r->observers = arena_zero(r->mem, g->n_values, sizeof *r->observers);
+    r->params = arena_zero(r->mem, g->n_values, sizeof *r->params);
+    r->scales = arena_zero(r->mem, g->n_values, sizeof *r->scales);
+    r->skip = arena_zero(r->mem, g->n_nodes, sizeof *r->skip);
+    r->quantized = arena_zero(r->mem, g->n_nodes, sizeof *r->quantized);
+    if (!r->info || !r->places || !r->observers || !r->params || !r->scales || !r->skip ||
+        !r->quantized)
+        return fail_memory(err, "quantization", g->n_values * sizeof *r->info);
+    return graph_infer(g, NULL, r->mem, r->info, err);
+}
+
+static rung_status place(recipe *r, diagnostics *diag, rung_error *err)
+{
+    return place_pairs(r->g, r->info, r->opt, r->skip, r->places, r->quantized, diag, err);
+}
+
+static rung_status make_observers(recipe *r, rung_error *err)
+{
+    const bool histogram = r->opt->range != RUNG_RANGE_MINMAX && r->opt->range != RUNG_RANGE_EMA;
+    bool any = false;
+    for (size_t v = 0; v < r->n_values; v++) {
+        const placement *p = &r->places[v];
+        if ((p->kind != PLACE_ACTIVATION && p->kind != PLACE_SHARED) ||
+            r->places[p->shares].kind == PLACE_FIXED)
+            continue;
+        if (!(r->observers[v] = observer_new(histogram)))
+            return fail_memory(err, "a histogram", sizeof *r->observers);
+        any = true;
+    }
+    return any ? RUNG_OK
+               : fail(err, RUNG_EARGUMENT, "nothing is left to quantize: the model has no operator "
+                      "that rung knows how to quantize, or all are excluded");
+}
+
+static rung_status observe(recipe *r, dataset *data, rung_error *err)
+{
+    rung_status st;
+    if ((st = make_observers(r, err)) != RUNG_OK ||
+        (st = calibrate(r->g, data, r->opt, r->observers, err)) != RUNG_OK)
+        return st;
+    if ((st = check_observations(r, err)) != RUNG_OK)
+        return st;
+    while (st == RUNG_OK && skip_unobserved(r))
+        st = place(r, NULL, err);
+    return st;
+}
+
+static rung_status describe(recipe *r, rung_error *err)
+{
+    static const char *const methods[] = { "mse", "minmax", "ema", "percentile", "entropy", "mse" };
+    const char *text = arena_printf(
+        r->mem, "rung " RUNG_VERSION " static %s%s range=%s weights=int8 %s",
+        r->opt->act_type == RUNG_I8 ? "int8" : "uint8", r->opt->act_symmetric ? " symmetric" : "",
+        methods[r->opt->range], r->opt->per_tensor ? "per-tensor" : "per-channel");
+    return text ? graph_set_metadata(r->g, "rung.quantized", text, err)
+                : fail_memory(err, "metadata", 64);
+}
+
+static bool has_pairs(const graph *g)
+{
+    for (size_t i = 0; i < g->n_nodes; i++)
+        if (!strcmp(g->nodes[i].op_type, "QuantizeLinear") ||
+            !strcmp(g->nodes[i].op_type, "DequantizeLinear"))
+            return true;
+    return false;
+}
+
+static rung_status run(recipe *r, dataset *data, rung_error *err)
+{
+    rung_status st;
+    if (has_pairs(r->g))
+        return fail(err, RUNG_EARGUMENT, "the model is quantized already; give the float32 model");
+    if ((st = rewrite_prepare(r->g, err)) != RUNG_OK || (st = split_roles(r->g, err)) != RUNG_OK ||
+        (st = begin(r, err)) != RUNG_OK || (st = place(r, r->diag, err)) != RUNG_OK ||
+        (st = observe(r, data, err)) != RUNG_OK || (st = choose_params(r, err)) != RUNG_OK ||
+        (st = choose_scales(r, err)) != RUNG_OK || (st = insert_pairs(r, err)) != RUNG_OK)
+        return st;
+    return describe(r, err);
+}
+
+rung_status quantize_static(const graph *g, dataset *data, const rung_quant_options *opt,
+                            graph **out, diagnostics *diag, rung_error *err)
+{
+    recipe r = { .opt = opt, .diag = diag, .mem = arena_new() };
+    rung_status st = r.mem ? graph_clone(g, &r.g, err)
+                           : fail_memory(err, "quantization", sizeof r);
+    if (st == RUNG_OK)
+        st = run(&r, data, err);
+    for (size_t v = 0; r.observers && v < r.n_values; v++)
+        observer_free(r.observers[v]);
+    *out = NULL;
+    if (st == RUNG_OK)
+        *out = r.g;
+    else
+        graph_free(r.g);
+    arena_free(r.mem);
+    return st;
+}
