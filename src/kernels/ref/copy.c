@@ -44,6 +44,16 @@ static void merge_dims(copy_shape *s)
     s->rank = kept;
 }
 
+/* Long lines, even with steps, beat many short ones; a few bytes in one piece are long enough. */
+static void lengthen_lines(copy_shape *s)
+{
+    const int inner = s->rank - 1;
+    const bool piece = s->x_strides[inner] == 1 && s->y_strides[inner] == 1;
+    if (inner > 0 && s->dims[inner] < 16 && s->dims[inner - 1] > s->dims[inner] &&
+        !(piece && s->dims[inner] * s->elem >= 4))
+        swap_dims(s, inner - 1, inner);
+}
+
 void copy_shape_normalise(copy_shape *s)
 {
     for (int i = 0; i < s->rank; i++)
@@ -57,6 +67,7 @@ void copy_shape_normalise(copy_shape *s)
         for (int j = i; j > 0 && is_inner(s, j - 1, j); j--)
             swap_dims(s, j - 1, j);
     merge_dims(s);
+    lengthen_lines(s);
 }
 
 #define COPY_LINE(type)                                                                            \

@@ -249,6 +249,20 @@ static void place_band(const conv_shape *s, const uint8_t *x, uint8_t *y, const 
     }
 }
 
+/* How often `lines` output rows of an image are begun. */
+static size_t line_groups(const conv_shape *s, int lines)
+{
+    return ((size_t)s->out_h + lines - 1) / lines;
+}
+
+static size_t bands_of(const conv_shape *s)
+{
+    size_t n = 0;
+    for (size_t c0 = 0; c0 < (size_t)s->out_c; c0 += 64)
+        n += line_groups(s, lines_of(s->out_c - c0));
+    return n * s->batch;
+}
+
 void depthwise3_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x,
                                int x_zero, const requant *q, uint8_t *y, void *scratch, int thread,
                                int n_threads)
@@ -260,18 +274,21 @@ void depthwise3_run_avx512vnni(const conv_shape *s, const void *packed, const ui
     band b = {.in_w = s->in_w, .out_w = s->out_w, .pad_left = s->pad_left, .mult = mult, .q = q};
     b.pixel = (ptrdiff_t)channels;
     b.pad = _mm512_set1_epi32(x_zero * 0x010101);
-    for (size_t c0 = 0; c0 < channels; c0 += 64) {
+    size_t first, end, before = 0; /* this thread's bands; bands of the blocks before */
+    kernel_share(bands_of(s), 1, thread, n_threads, &first, &end);
+    for (size_t c0 = 0; c0 < channels && before < end; c0 += 64) {
         const size_t left = channels - c0 < 64 ? channels - c0 : 64;
         const int lines = lines_of(left);
-        const size_t groups = ((size_t)s->out_h + lines - 1) / lines;
-        size_t i, last;
-        kernel_share(s->batch * groups, 1, thread, n_threads, &i, &last);
-        if (i == last)
+        const size_t groups = line_groups(s, lines), bands = s->batch * groups;
+        const size_t from = first > before ? first - before : 0;
+        const size_t to = end - before < bands ? end - before : bands;
+        before += bands;
+        if (from >= to)
             continue;
         b.packed = (const int32_t *)(const void *)((const char *)packed + c0 / 64 * BLOCK_BYTES);
         b.there = ~UINT64_C(0) >> (64 - left);
         lane_order_mult(s, q, c0, lines, mult);
-        for (; i < last; i++) {
+        for (size_t i = from; i < to; i++) {
             place_band(s, x, y, pad, i / groups, (int)(i % groups) * lines, lines, c0, &b);
             run_band_any(lines, s->stride_w, &b);
         }

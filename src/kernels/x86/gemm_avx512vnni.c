@@ -485,12 +485,8 @@ void gemm_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t 
     const gemm_plan p = gemm_plan_of(s);
     const size_t n_rows = (size_t)s->batch * s->out_h * s->out_w;
     const size_t taps = (size_t)s->kernel_h * s->kernel_w;
-    const bool by_columns = n_rows < 12 * (size_t)n_threads && p.blocks >= n_threads;
-    size_t row = 0, last = n_rows, b0 = 0, b1 = p.blocks;
-    if (by_columns)
-        kernel_share(p.blocks, 1, thread, n_threads, &b0, &b1);
-    else
-        kernel_share(n_rows, 24, thread, n_threads, &row, &last);
+    size_t row, last, b0, b1;
+    rows_split(n_rows, p.vectors > 3 * p.blocks ? 6 : 8, p.blocks, thread, n_threads, &row, &last, &b0, &b1);
     if (row == last || b0 == b1)
         return;
 

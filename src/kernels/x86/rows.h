@@ -122,4 +122,27 @@ static inline void rows_point(const row_source *r, size_t first, size_t n, const
     }
 }
 
+/* The largest of the shares of n items in units, in items. */
+static inline size_t rows_largest_share(size_t n, size_t unit, int n_threads)
+{
+    const size_t units = (n + unit - 1) / unit;
+    return (units + (size_t)n_threads - 1) / (size_t)n_threads * unit;
+}
+
+/* This thread's rows [*row, *last) and blocks of columns [*b0, *b1): all of the one and a share of
+ * the other, whichever leaves the threads' work more even; rows when both do. */
+static inline void rows_split(size_t n_rows, size_t unit, size_t n_blocks, int thread,
+                              int n_threads, size_t *row, size_t *last, size_t *b0, size_t *b1)
+{
+    const size_t by_rows = rows_largest_share(n_rows, unit, n_threads) * n_blocks;
+    const size_t by_columns = n_rows * rows_largest_share(n_blocks, 1, n_threads);
+    *row = *b0 = 0;
+    *last = n_rows;
+    *b1 = n_blocks;
+    if (by_columns < by_rows)
+        kernel_share(n_blocks, 1, thread, n_threads, b0, b1);
+    else
+        kernel_share(n_rows, unit, thread, n_threads, row, last);
+}
+
 #endif
