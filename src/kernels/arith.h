@@ -1,6 +1,6 @@
-/* Each rounding of rung's integer arithmetic, written once (docs/arithmetic.md). Kernels either call
- * these or are tested against them to the byte. Needs -ffp-contract=off: the only fused operations
- * are the fmaf calls that stand here. */
+/* Each rounding of rung's integer arithmetic, written once (docs/arithmetic.md). Kernels either
+ * call these or are tested against them to the byte. Needs -ffp-contract=off: the only fused
+ * operations are the fmaf calls that stand here. */
 #ifndef RUNG_KERNELS_ARITH_H
 #define RUNG_KERNELS_ARITH_H
 

@@ -1,5 +1,5 @@
-/* Times every row on layers of real networks, on one thread: the best of several repetitions, beside
- * the peak of VPDPBUSD that was measured in the same way. */
+/* Times every row on layers of real networks, on one thread: the best of several repetitions,
+ * beside the peak of VPDPBUSD that was measured in the same way. */
 #include "check.h"
 
 #include <stdio.h>
@@ -47,8 +47,8 @@ __attribute__((target("avx512f,avx512vnni"))) static void vnni_loop(const void *
                      "jnz 1b\n"
                      :
                      : "i"(PEAK_LOOPS)
-                     : "ecx", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6",
-                       "xmm7", "xmm8", "xmm9", "xmm10", "xmm11");
+                     : "ecx", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+                       "xmm8", "xmm9", "xmm10", "xmm11");
 }
 
 __attribute__((target("avx2,fma"))) static void fma_loop(const void *ctx)
@@ -63,8 +63,8 @@ __attribute__((target("avx2,fma"))) static void fma_loop(const void *ctx)
                      "jnz 1b\n"
                      :
                      : "i"(PEAK_LOOPS)
-                     : "ecx", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6",
-                       "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm14");
+                     : "ecx", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+                       "xmm8", "xmm9", "xmm10", "xmm11", "xmm14");
 }
 
 /* Multiply-accumulates a second that VPDPBUSD allows; 0 without it. */
@@ -93,8 +93,13 @@ typedef struct layer {
 } layer;
 
 #define SQUARE(in, out, ic, oc, k, stride, pad, groups)                                            \
-    {1, in, in, ic, out, out, oc, k, k, stride, stride, 1, 1, pad, pad, groups}
-#define GEMM(m, k, n) {1, 1, m, k, 1, m, n, 1, 1, 1, 1, 1, 1, 0, 0, 1}
+    {                                                                                              \
+        1, in, in, ic, out, out, oc, k, k, stride, stride, 1, 1, pad, pad, groups                  \
+    }
+#define GEMM(m, k, n)                                                                              \
+    {                                                                                              \
+        1, 1, m, k, 1, m, n, 1, 1, 1, 1, 1, 1, 0, 0, 1                                             \
+    }
 
 static const layer layers[] = {
     {"ResNet-18 first, 7x7 of 3", SQUARE(224, 112, 3, 64, 7, 2, 3, 1)},
@@ -221,8 +226,7 @@ static void run_pool(const void *ctx)
 }
 
 /* All rows of a table that are not convolutions; each begins with name and needs. */
-static void time_table(const char *what, const void *table, size_t row_size, timed fn,
-                       plain_run *r)
+static void time_table(const char *what, const void *table, size_t row_size, timed fn, plain_run *r)
 {
     struct {
         const char *name;

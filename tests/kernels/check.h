@@ -27,19 +27,19 @@ void guarded_free(guarded *g);
 typedef struct check {
     rng random;
     uint64_t seed;
-    int cases;  /* per row */
+    int cases; /* per row */
     const char *row;
     long failures;
 } check;
 extern check current;
 
-size_t below(size_t n);           /* uniform in [0, n) */
-int between(int lo, int hi);      /* uniform in [lo, hi] */
+size_t below(size_t n);      /* uniform in [0, n) */
+int between(int lo, int hi); /* uniform in [lo, hi] */
 bool one_in(int n);
-float spread(float lo, float hi); /* uniform in its logarithm */
-void fill_u8(uint8_t *p, size_t n);       /* random; 1 in 4 only 0 and 255 */
-void fill_s8(int8_t *p, size_t n);        /* random in [-127, 127]; 1 in 4 only the ends */
-void random_clamp(int *lo, int *hi);      /* mostly 0 and 255 */
+float spread(float lo, float hi);    /* uniform in its logarithm */
+void fill_u8(uint8_t *p, size_t n);  /* random; 1 in 4 only 0 and 255 */
+void fill_s8(int8_t *p, size_t n);   /* random in [-127, 127]; 1 in 4 only the ends */
+void random_clamp(int *lo, int *hi); /* mostly 0 and 255 */
 
 void expect(bool ok, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void expect_same(const uint8_t *want, const uint8_t *got, size_t n, const char *what);

@@ -152,8 +152,9 @@ static void case_run(const conv_kernel *k, const conv_case *c, int n_threads, gu
 
 static void describe(char *to, size_t n, const conv_shape *s, int n_threads)
 {
-    snprintf(to, n, "%dx%dx%dx%d -> %dx%dx%d, kernel %dx%d stride %dx%d dilation %dx%d pad %d %d "
-                    "groups %d, %d threads",
+    snprintf(to, n,
+             "%dx%dx%dx%d -> %dx%dx%d, kernel %dx%d stride %dx%d dilation %dx%d pad %d %d "
+             "groups %d, %d threads",
              s->batch, s->in_h, s->in_w, s->in_c, s->out_h, s->out_w, s->out_c, s->kernel_h,
              s->kernel_w, s->stride_h, s->stride_w, s->dilation_h, s->dilation_w, s->pad_top,
              s->pad_left, s->groups, n_threads);
@@ -187,8 +188,8 @@ static void check_case(const conv_kernel *k)
     case_free(&c);
 }
 
-/* out = conv(in) by the definition, in 64-bit sums over all taps with the zero point in the padding:
- * what the plain-C row is held to. */
+/* out = conv(in) by the definition, in 64-bit sums over all taps with the zero point in the
+ * padding: what the plain-C row is held to. */
 static void define_conv(const conv_case *c, uint8_t *y)
 {
     const conv_shape *s = &c->s;
@@ -206,8 +207,8 @@ static void define_conv(const conv_case *c, uint8_t *y)
             const bool in = iy >= 0 && iy < s->in_h && ix >= 0 && ix < s->in_w;
             const int x =
                 in ? c->x.data[((n * s->in_h + iy) * s->in_w + ix) * s->in_c + ch] : c->x_zero;
-            const int w = ((const int8_t *)c->w.data)[(size_t)o * in_c * s->kernel_h *
-                                                          s->kernel_w + f];
+            const int w =
+                ((const int8_t *)c->w.data)[(size_t)o * in_c * s->kernel_h * s->kernel_w + f];
             sum += (int64_t)(x - c->x_zero) * w;
         }
         const double v = (double)((float)sum * c->q.mult[o]);
@@ -234,8 +235,22 @@ static void check_definition(void)
  * between, with the kernel turned round: checked through the plain-C convolution. */
 static void check_transpose(void)
 {
-    conv_shape t = {1, between(1, 5), between(1, 5), 0, 0, 0, 0, between(1, 4), between(1, 4),
-                    between(1, 3), between(1, 3), between(1, 2), between(1, 2), 0, 0, 1};
+    conv_shape t = {1,
+                    between(1, 5),
+                    between(1, 5),
+                    0,
+                    0,
+                    0,
+                    0,
+                    between(1, 4),
+                    between(1, 4),
+                    between(1, 3),
+                    between(1, 3),
+                    between(1, 2),
+                    between(1, 2),
+                    0,
+                    0,
+                    1};
     t.groups = between(1, 3);
     t.in_c = t.groups * between(1, 5);
     t.out_c = t.groups * between(1, 5);

@@ -144,7 +144,8 @@ static void check_definitions(void)
     for (int i = 0; i < current.cases * 20; i++) {
         const binary_q q = random_binary();
         const uint8_t a = (uint8_t)between(0, 255), b = (uint8_t)between(0, 255);
-        const double ra = (double)q.a_scale * (a - q.a_zero), rb = (double)q.b_scale * (b - q.b_zero);
+        const double ra = (double)q.a_scale * (a - q.a_zero),
+                     rb = (double)q.b_scale * (b - q.b_zero);
         uint8_t y[2];
         add_u8[0].run(&a, &b, 1, 1, &q, &y[0]);
         mul_u8[0].run(&a, &b, 1, 1, &q, &y[1]);

@@ -91,7 +91,7 @@ typedef struct resize_case {
 
 static resize_case resize_new(void)
 {
-    resize_case c = {between(1, 2), between(1, 6),  between(1, 6), between(1, 70),
+    resize_case c = {between(1, 2), between(1, 6), between(1, 6), between(1, 70),
                      between(1, 9), between(1, 9), {0},           {0}};
     c.x = guarded_new((size_t)c.batch * c.in_h * c.in_w * c.channels, AT_END);
     c.y = guarded_new((size_t)c.batch * c.out_h * c.out_w * c.channels, AT_END);

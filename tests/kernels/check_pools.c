@@ -8,7 +8,8 @@
 
 static pool_shape random_pool(void)
 {
-    pool_shape s = {.batch = between(1, 2), .channels = one_in(2) ? between(1, 40) : between(1, 200)};
+    pool_shape s = {.batch = between(1, 2),
+                    .channels = one_in(2) ? between(1, 40) : between(1, 200)};
     s.kernel_h = between(1, 5);
     s.kernel_w = one_in(3) ? between(1, 5) : s.kernel_h;
     s.stride_h = between(1, 3);

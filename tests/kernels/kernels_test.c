@@ -42,7 +42,6 @@ int main(int argc, char **argv)
     check_pools();
     check_movement();
     if (current.failures)
-        printf("%ld failures with seed %llu\n", current.failures,
-               (unsigned long long)current.seed);
+        printf("%ld failures with seed %llu\n", current.failures, (unsigned long long)current.seed);
     return current.failures != 0;
 }

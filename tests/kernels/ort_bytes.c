@@ -28,7 +28,7 @@ EXPORT void ort_quantize(const float *x, size_t n, const params *p, uint8_t *y);
 
 static conv_shape conv_shape_of(const int *v)
 {
-    return (conv_shape){v[0], v[1], v[2],  v[3],  v[4],  v[5],  v[6], v[7],
+    return (conv_shape){v[0], v[1], v[2],  v[3],  v[4],  v[5],  v[6],  v[7],
                         v[8], v[9], v[10], v[11], v[12], v[13], v[14], v[15]};
 }
 
@@ -86,8 +86,8 @@ void ort_mul(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const par
 /* kind: 0 max, 1 average, 2 global average. */
 void ort_pool(int kind, const int *v, const uint8_t *x, const params *p, uint8_t *y)
 {
-    const pool_shape s = {v[0], v[1], v[2],  v[3],  v[4],  v[5],  v[6],
-                          v[7], v[8], v[9], v[10], v[11], v[12], v[13], v[14] != 0};
+    const pool_shape s = {v[0], v[1], v[2],  v[3],  v[4],  v[5],  v[6],      v[7],
+                          v[8], v[9], v[10], v[11], v[12], v[13], v[14] != 0};
     const pool_q q = {p->scale[0], p->scale[2], p->zero[0], p->zero[2], 0, 255};
     const pool_kernel *k = kind == 0   ? KERNEL_PICK(max_pool_u8)
                            : kind == 1 ? KERNEL_PICK(avg_pool_u8)

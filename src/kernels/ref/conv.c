@@ -79,8 +79,8 @@ void conv_run_ref(const conv_shape *s, const void *packed, const uint8_t *x, int
         const int ox = (int)(row % s->out_w), oy = (int)(row / s->out_w % s->out_h);
         const uint8_t *image = x + row / s->out_w / s->out_h * image_size;
         for (int o = 0; o < s->out_c; o++) {
-            const int32_t sum = conv_sum(s, image + (size_t)(o / out_c) * in_c, x_zero,
-                                         w + o * per_output, oy, ox);
+            const int32_t sum =
+                conv_sum(s, image + (size_t)(o / out_c) * in_c, x_zero, w + o * per_output, oy, ox);
             y[row * s->out_c + o] = requant_u8(bias[o] + sum, q->mult[o], q->zero, q->lo, q->hi);
         }
     }

@@ -27,8 +27,8 @@ static int source(int o, int pad, int k, int dilation, int stride, int in)
     return at >= 0 && at % stride == 0 && at / stride < in ? at / stride : -1;
 }
 
-static int32_t transpose_sum(const conv_shape *s, const uint8_t *image, int x_zero,
-                             const int8_t *w, int oy, int ox)
+static int32_t transpose_sum(const conv_shape *s, const uint8_t *image, int x_zero, const int8_t *w,
+                             int oy, int ox)
 {
     const int in_c = s->in_c / s->groups;
     int32_t sum = 0;

@@ -18,8 +18,8 @@ void mul_u8_ref(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const 
     const float ratio = mul_ratio(q->a_scale, q->b_scale, q->y_scale);
     const uint8_t b0 = n ? b[0] : 0;
     for (size_t i = 0; i < n; i++)
-        y[i] = mul_one(a[i] - q->a_zero, (b_step ? b[i] : b0) - q->b_zero, ratio, q->y_zero,
-                       q->lo, q->hi);
+        y[i] = mul_one(a[i] - q->a_zero, (b_step ? b[i] : b0) - q->b_zero, ratio, q->y_zero, q->lo,
+                       q->hi);
 }
 
 void table_u8_ref(const uint8_t *x, size_t n, const uint8_t table[256], uint8_t *y)

@@ -3,8 +3,8 @@
 #include "kernels/ref/ref.h"
 #include "kernels/ref/window.h"
 
-void max_pool_u8_ref(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y,
-                     int thread, int n_threads)
+void max_pool_u8_ref(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y, int thread,
+                     int n_threads)
 {
     const int lo = q ? q->lo : 0, hi = q ? q->hi : 255;
     size_t row, last;
@@ -22,8 +22,8 @@ void max_pool_u8_ref(const pool_shape *s, const uint8_t *x, const pool_q *q, uin
     }
 }
 
-void avg_pool_u8_ref(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y,
-                     int thread, int n_threads)
+void avg_pool_u8_ref(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y, int thread,
+                     int n_threads)
 {
     size_t row, last;
     kernel_share((size_t)s->batch * s->out_h * s->out_w, 1, thread, n_threads, &row, &last);
@@ -36,8 +36,7 @@ void avg_pool_u8_ref(const pool_shape *s, const uint8_t *x, const pool_q *q, uin
             for (int ky = w.y0; ky < w.y1; ky++)
                 for (int kx = w.x0; kx < w.x1; kx++)
                     sum += dequantize_one(window_tap(s, &w, ky, kx)[c], q->x_scale, q->x_zero);
-            y[row * s->channels + c] =
-                average_one(sum, count, q->y_scale, q->y_zero, q->lo, q->hi);
+            y[row * s->channels + c] = average_one(sum, count, q->y_scale, q->y_zero, q->lo, q->hi);
         }
     }
 }

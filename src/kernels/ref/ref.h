@@ -16,8 +16,7 @@ void conv_run_ref(const conv_shape *s, const void *packed, const uint8_t *x, int
 void conv_transpose_pack_ref(const conv_shape *s, const int8_t *w, const int32_t *bias, int x_zero,
                              void *packed);
 void conv_transpose_run_ref(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
-                            const requant *q, uint8_t *y, void *scratch, int thread,
-                            int n_threads);
+                            const requant *q, uint8_t *y, void *scratch, int thread, int n_threads);
 
 void add_u8_ref(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const binary_q *q,
                 uint8_t *y);
@@ -27,10 +26,10 @@ void table_u8_ref(const uint8_t *x, size_t n, const uint8_t table[256], uint8_t 
 void quantize_u8_ref(const float *x, size_t n, float scale, int zero, int lo, int hi, uint8_t *y);
 void dequantize_u8_ref(const uint8_t *x, size_t n, float scale, int zero, float *y);
 
-void max_pool_u8_ref(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y,
-                     int thread, int n_threads);
-void avg_pool_u8_ref(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y,
-                     int thread, int n_threads);
+void max_pool_u8_ref(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y, int thread,
+                     int n_threads);
+void avg_pool_u8_ref(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y, int thread,
+                     int n_threads);
 void global_avg_pool_u8_ref(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y,
                             int thread, int n_threads);
 

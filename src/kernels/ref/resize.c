@@ -41,12 +41,11 @@ void resize_linear_u8(const uint8_t *x, int batch, int in_h, int in_w, int chann
             const resize_tap c = cols[ox];
             const size_t a = c.i0 * pixel, b = c.i1 * pixel;
             for (int i = 0; i < channels; i++) {
-                const float upper = (float)(top[a + i] - q->x_zero) * c.w0 +
-                                    (float)(top[b + i] - q->x_zero) * c.w1;
+                const float upper =
+                    (float)(top[a + i] - q->x_zero) * c.w0 + (float)(top[b + i] - q->x_zero) * c.w1;
                 const float lower = (float)(bottom[a + i] - q->x_zero) * c.w0 +
                                     (float)(bottom[b + i] - q->x_zero) * c.w1;
-                to[i] = round_to_u8((upper * r.w0 + lower * r.w1) * ratio, q->y_zero, q->lo,
-                                    q->hi);
+                to[i] = round_to_u8((upper * r.w0 + lower * r.w1) * ratio, q->y_zero, q->lo, q->hi);
             }
         }
     }

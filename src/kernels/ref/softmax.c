@@ -5,9 +5,9 @@
 #include "kernels/arith.h"
 #include "kernels/kernels.h"
 
-/* e[255 - d] belongs to an input that is d steps under its row's maximum; an entry is made when it is
- * first needed, as short rows need few. The exponents are raised by a common shift, so that small
- * values do not vanish and the sum of n of them stays finite. */
+/* e[255 - d] belongs to an input that is d steps under its row's maximum; an entry is made when it
+ * is first needed, as short rows need few. The exponents are raised by a common shift, so that
+ * small values do not vanish and the sum of n of them stays finite. */
 typedef struct exp_table {
     double shift, scale;
     float e[256]; /* -1: not made yet */

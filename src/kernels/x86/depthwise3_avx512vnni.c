@@ -91,9 +91,9 @@ typedef struct band {
     uint8_t *y[4];
     int lines_there; /* output rows that exist */
     int in_w, out_w, pad_left;
-    ptrdiff_t pixel;   /* bytes from pixel to pixel */
-    __mmask64 there;   /* channels that exist, from the first lane of a line on */
-    __m512i pad;       /* a column of x_zero, interleaved */
+    ptrdiff_t pixel; /* bytes from pixel to pixel */
+    __mmask64 there; /* channels that exist, from the first lane of a line on */
+    __m512i pad;     /* a column of x_zero, interleaved */
     const int32_t *packed;
     const float *mult; /* [64], lane order */
     const requant *q;
@@ -147,8 +147,8 @@ INLINE void store_lines(int lines, const band *b, const __m512i sum[4], ptrdiff_
             _mm512_mul_ps(_mm512_cvtepi32_ps(sum[j]), _mm512_load_ps(b->mult + 16 * j)), hi));
     const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(i[0], i[1]), zero);
     const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(i[2], i[3]), zero);
-    const __m512i v = _mm512_max_epu8(_mm512_packus_epi16(low, high),
-                                      _mm512_set1_epi8((char)b->q->lo));
+    const __m512i v =
+        _mm512_max_epu8(_mm512_packus_epi16(low, high), _mm512_set1_epi8((char)b->q->lo));
     if (lines == 1) {
         _mm512_mask_storeu_epi8(b->y[0] + at, b->there, v);
     } else if (lines == 2) {

@@ -147,8 +147,8 @@ void depthwise_run_avx2(const conv_shape *s, const void *packed, const uint8_t *
         rows_point(&source, row, n, rows);
         for (size_t block = 0; block < n_blocks; block++) {
             const size_t c0 = block * 16;
-            const int32_t *bias = (const int32_t *)(const void *)((const char *)packed +
-                                                                  block * block_bytes(s));
+            const int32_t *bias =
+                (const int32_t *)(const void *)((const char *)packed + block * block_bytes(s));
             uint8_t *to = y + row * channels + c0;
             if (channels - c0 >= 16)
                 run_block(pairs, rows, n, c0, 16, bias, mult + c0, q, to, channels);

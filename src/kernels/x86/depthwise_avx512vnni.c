@@ -1,11 +1,11 @@
-/* Depthwise convolution with VPDPBUSD, 64 channels at a time: the bytes of four taps are interleaved
- * channel by channel, so that one instruction adds four taps of 16 channels.
+/* Depthwise convolution with VPDPBUSD, 64 channels at a time: the bytes of four taps are
+ * interleaved channel by channel, so that one instruction adds four taps of 16 channels.
  *
  * Interleaving works inside 128-bit lanes, so register j of four holds, in lane l, the channels
  * 16 l + 4 j + (0..3) ("lane order"); packing the sums back to bytes undoes it.
  *
- * Packed, for each block of 64 channels: bias [4 registers][16] int32 with the zero point folded in,
- * then w [tap / 4][4 registers][16][4], both in lane order, zero where there is no weight. */
+ * Packed, for each block of 64 channels: bias [4 registers][16] int32 with the zero point folded
+ * in, then w [tap / 4][4 registers][16][4], both in lane order, zero where there is no weight. */
 #include <immintrin.h>
 #include <string.h>
 
@@ -167,8 +167,8 @@ static void lane_order_mult(const conv_shape *s, const requant *q, float *to)
         }
 }
 
-void depthwise_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x,
-                              int x_zero, const requant *q, uint8_t *y, void *scratch, int thread,
+void depthwise_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                              const requant *q, uint8_t *y, void *scratch, int thread,
                               int n_threads)
 {
     const int quads = quads_of(s);
@@ -191,9 +191,10 @@ void depthwise_run_avx512vnni(const conv_shape *s, const void *packed, const uin
         rows_point(&source, row, n, rows);
         for (size_t block = 0; block < n_blocks; block++) {
             const size_t c0 = block * 64, left = channels - c0;
-            const block_out b = {mult + c0, q, left < 64 ? ~UINT64_C(0) >> (64 - left) : ~UINT64_C(0)};
-            const int32_t *from = (const int32_t *)(const void *)((const char *)packed +
-                                                                  block * block_bytes(s));
+            const block_out b = {mult + c0, q,
+                                 left < 64 ? ~UINT64_C(0) >> (64 - left) : ~UINT64_C(0)};
+            const int32_t *from =
+                (const int32_t *)(const void *)((const char *)packed + block * block_bytes(s));
             uint8_t *to = y + row * channels + c0;
             if (quads == 3)
                 run_block(3, 3, rows, n, c0, from, &b, to, channels);

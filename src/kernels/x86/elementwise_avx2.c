@@ -19,8 +19,7 @@ INLINE void store_rounded(uint8_t *y, __m256 v, __m256 lo, __m256 hi, __m256i ze
 {
     const __m256i i = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(v, lo), hi));
     const __m256i q = _mm256_add_epi32(i, zero);
-    const __m128i w =
-        _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
+    const __m128i w = _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
     _mm_storel_epi64((__m128i *)(void *)y, _mm_packus_epi16(w, w));
 }
 
@@ -62,8 +61,8 @@ void mul_u8_avx2(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const
         store_rounded(y + i, v, lo, hi, _mm256_setzero_si256());
     }
     for (; i < n; i++)
-        y[i] = mul_one(a[i] - q->a_zero, (b_step ? b[i] : b0) - q->b_zero, ratio, q->y_zero,
-                       q->lo, q->hi);
+        y[i] = mul_one(a[i] - q->a_zero, (b_step ? b[i] : b0) - q->b_zero, ratio, q->y_zero, q->lo,
+                       q->hi);
 }
 
 /* Sixteen shuffles, one for each high nibble: an index of another nibble is lifted to 128 and

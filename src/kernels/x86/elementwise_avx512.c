@@ -88,8 +88,7 @@ void table_u8_avx512(const uint8_t *x, size_t n, const uint8_t table[256], uint8
     }
 }
 
-void quantize_u8_avx512(const float *x, size_t n, float scale, int zero, int lo, int hi,
-                        uint8_t *y)
+void quantize_u8_avx512(const float *x, size_t n, float scale, int zero, int lo, int hi, uint8_t *y)
 {
     const __m512 s = _mm512_set1_ps(scale), flo = _mm512_set1_ps((float)(lo - zero));
     const __m512 fhi = _mm512_set1_ps((float)(hi - zero));

@@ -1,7 +1,7 @@
 /* Convolution as a GEMM with VPMADDWD: exact, as u8 and s8 are widened to 16 bits and a pair of
  * products is added in 32. (VPMADDUBSW would save the widening, but adds pairs in saturating int16:
- * 2 * 255 * 127 does not fit.) The rows of a few output pixels, their taps side by side, are widened
- * into scratch; 6 rows x 16 columns stay in registers, and are requantized there.
+ * 2 * 255 * 127 does not fit.) The rows of a few output pixels, their taps side by side, are
+ * widened into scratch; 6 rows x 16 columns stay in registers, and are requantized there.
  *
  * Packed, for each group: bias [n padded to 16] int32 with the zero point folded in; then, for each
  * 16 columns, w [k / 2][16][2] int16, zero where there is no weight. */
@@ -25,7 +25,7 @@ enum {
 };
 
 typedef struct gemm_plan {
-    int in_c, out_c; /* of a group */
+    int in_c, out_c;  /* of a group */
     int depth, pairs; /* k, and steps of two */
     int blocks;       /* of 16 columns */
     size_t group_bytes;
@@ -114,8 +114,8 @@ static uint16_t *widen(uint16_t *to, const uint8_t *from, size_t n)
 }
 
 /* n rows from `first` on, their taps side by side, 2 * pairs values apart. */
-static void gather(const row_source *r, const gemm_plan *p, size_t first, size_t n,
-                   size_t x_offset, uint16_t *rows)
+static void gather(const row_source *r, const gemm_plan *p, size_t first, size_t n, size_t x_offset,
+                   uint16_t *rows)
 {
     const conv_shape *s = r->s;
     const bool lines = s->groups == 1 && s->dilation_w == 1; /* a kernel row is one piece */
@@ -154,8 +154,7 @@ INLINE __m256i finish(__m256i acc, __m256 mult, const requant *q)
 }
 
 /* 16 sums to 16 bytes; packing works in 128-bit lanes, so 64-bit quarters change places. */
-INLINE void store_row(const block_out *b, const float mult[16], __m256i a0, __m256i a1,
-                      uint8_t *y)
+INLINE void store_row(const block_out *b, const float mult[16], __m256i a0, __m256i a1, uint8_t *y)
 {
     const __m256i i0 = finish(a0, _mm256_loadu_ps(mult), b->q);
     const __m256i i1 = finish(a1, _mm256_loadu_ps(mult + 8), b->q);
@@ -239,8 +238,9 @@ void gemm_run_avx2(const conv_shape *s, const void *packed, const uint8_t *x, in
             for (size_t block = b0; block < b1; block++) {
                 const size_t column = (size_t)g * p.out_c + 16 * block;
                 const int left = p.out_c - 16 * (int)block;
-                const block_out b = {bias + 16 * block, q, q->mult + column, left < 16 ? left : 16,
-                                     y + row * s->out_c + column, s->out_c};
+                const block_out b = {
+                    bias + 16 * block,           q,       q->mult + column, left < 16 ? left : 16,
+                    y + row * s->out_c + column, s->out_c};
                 run_block(&p, rows, n, w + 32 * block * p.pairs, &b);
             }
         }

@@ -28,23 +28,23 @@
 #define INLINE static inline __attribute__((always_inline))
 
 enum {
-    LINES_UNDER = 64,            /* input channels under which a tap is a kernel line */
-    CHUNK_ROWS = 96,             /* rows whose pointers are made at once: a multiple of 6 and 8 */
-    COPY_BYTES = 32 * 1024,      /* of copied rows at once: stays in the first-level cache */
+    LINES_UNDER = 64,       /* input channels under which a tap is a kernel line */
+    CHUNK_ROWS = 96,        /* rows whose pointers are made at once: a multiple of 6 and 8 */
+    COPY_BYTES = 32 * 1024, /* of copied rows at once: stays in the first-level cache */
 };
 
 typedef enum tap_kind { PIXELS, LINES, WHOLE } tap_kind;
 
 /* The GEMM of one (merged) group. */
 typedef struct gemm_plan {
-    int groups, merged;  /* after merging; of the operator's groups in one */
-    int in_c, out_c;     /* of a group */
+    int groups, merged; /* after merging; of the operator's groups in one */
+    int in_c, out_c;    /* of a group */
     tap_kind kind;
     int taps, depth, quads; /* taps of the tile; real channels, and steps of four, of each */
-    int vectors, blocks; /* registers of 16 columns, blocks of up to 4 registers */
-    size_t row_bytes;    /* of a copied row; 0: none is copied */
+    int vectors, blocks;    /* registers of 16 columns, blocks of up to 4 registers */
+    size_t row_bytes;       /* of a copied row; 0: none is copied */
     size_t group_bytes;
-    size_t chunk;        /* rows at once */
+    size_t chunk; /* rows at once */
 } gemm_plan;
 
 /* How many groups fill 16 columns. */
@@ -281,10 +281,10 @@ INLINE void tile(int mr, int nv, const gemm_plan *p, const uint8_t *const *rows,
     UNROLL
     for (int r = 0; r < mr; r++)
         UNROLL
-        for (int v = 0; v < nv; v++) {
-            acc[r][v] = _mm512_loadu_si512(b->bias + 16 * v);
-            odd[r][v] = _mm512_setzero_si512();
-        }
+    for (int v = 0; v < nv; v++) {
+        acc[r][v] = _mm512_loadu_si512(b->bias + 16 * v);
+        odd[r][v] = _mm512_setzero_si512();
+    }
     for (int t = 0; t < taps; t++) {
         const uint8_t *x[8];
         UNROLL
@@ -329,8 +329,8 @@ INLINE void tile(int mr, int nv, const gemm_plan *p, const uint8_t *const *rows,
         UNROLL
         for (int r = 0; r < mr; r++)
             UNROLL
-            for (int v = 0; v < nv; v++)
-                acc[r][v] = _mm512_add_epi32(acc[r][v], odd[r][v]);
+        for (int v = 0; v < nv; v++)
+            acc[r][v] = _mm512_add_epi32(acc[r][v], odd[r][v]);
     }
     store_tile(b, mr, nv, acc);
 }
@@ -455,12 +455,9 @@ static void run_group(const conv_shape *s, const gemm_plan *p, const char *packe
     for (int block = b0; block < b1; block++) {
         const int v0 = block_start(p, block), v1 = block_start(p, block + 1);
         const size_t column = (size_t)g * p->out_c + 16 * (size_t)v0;
-        const block_out b = {bias + 16 * (size_t)v0,
-                             q->mult + column,
-                             q,
-                             y + first * s->out_c + column,
-                             s->out_c,
-                             v1 == p->vectors ? columns : 16};
+        const block_out b = {
+            bias + 16 * (size_t)v0,        q->mult + column, q,
+            y + first * s->out_c + column, s->out_c,         v1 == p->vectors ? columns : 16};
         const int8_t *wb = w + v0 * vector_bytes;
         switch (v1 - v0) {
         case 1:
@@ -486,7 +483,8 @@ void gemm_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t 
     const size_t n_rows = (size_t)s->batch * s->out_h * s->out_w;
     const size_t taps = (size_t)s->kernel_h * s->kernel_w;
     size_t row, last, b0, b1;
-    rows_split(n_rows, p.vectors > 3 * p.blocks ? 6 : 8, p.blocks, thread, n_threads, &row, &last, &b0, &b1);
+    rows_split(n_rows, p.vectors > 3 * p.blocks ? 6 : 8, p.blocks, thread, n_threads, &row, &last,
+               &b0, &b1);
     if (row == last || b0 == b1)
         return;
 

@@ -16,8 +16,7 @@ INLINE __m256i load8_epi32(const uint8_t *p)
 
 INLINE void store8(uint8_t *y, __m256i q)
 {
-    const __m128i w =
-        _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
+    const __m128i w = _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
     _mm_storel_epi64((__m128i *)(void *)y, _mm_packus_epi16(w, w));
 }
 
@@ -50,8 +49,8 @@ void max_pool_u8_avx2(const pool_shape *s, const uint8_t *x, const pool_q *q, ui
             for (int ky = w.y0; ky < w.y1; ky++)
                 for (int kx = w.x0; kx < w.x1; kx++)
                     best = _mm256_max_epu8(
-                        best, _mm256_loadu_si256((const __m256i *)(const void *)(
-                                  window_tap(s, &w, ky, kx) + c)));
+                        best, _mm256_loadu_si256(
+                                  (const __m256i *)(const void *)(window_tap(s, &w, ky, kx) + c)));
             best = _mm256_min_epu8(best, _mm256_set1_epi8((char)hi));
             _mm256_storeu_si256((__m256i *)(void *)(to + c), best);
         }
@@ -59,8 +58,8 @@ void max_pool_u8_avx2(const pool_shape *s, const uint8_t *x, const pool_q *q, ui
     }
 }
 
-static void average_tail(const pool_shape *s, const window *w, int count, size_t c,
-                         const pool_q *q, uint8_t *y)
+static void average_tail(const pool_shape *s, const window *w, int count, size_t c, const pool_q *q,
+                         uint8_t *y)
 {
     for (; c < (size_t)s->channels; c++) {
         float sum = 0;
@@ -92,13 +91,11 @@ void avg_pool_u8_avx2(const pool_shape *s, const uint8_t *x, const pool_q *q, ui
             __m256 sum = _mm256_setzero_ps();
             for (int ky = w.y0; ky < w.y1; ky++)
                 for (int kx = w.x0; kx < w.x1; kx++) {
-                    const __m256 v =
-                        _mm256_cvtepi32_ps(load8_epi32(window_tap(s, &w, ky, kx) + c));
+                    const __m256 v = _mm256_cvtepi32_ps(load8_epi32(window_tap(s, &w, ky, kx) + c));
                     sum = _mm256_add_ps(sum, _mm256_mul_ps(_mm256_sub_ps(v, x_zero), x_scale));
                 }
             const __m256 steps = _mm256_div_ps(_mm256_div_ps(sum, n), y_scale);
-            const __m256 v =
-                _mm256_min_ps(_mm256_max_ps(_mm256_add_ps(steps, y_zero), lo), hi);
+            const __m256 v = _mm256_min_ps(_mm256_max_ps(_mm256_add_ps(steps, y_zero), lo), hi);
             store8(to + c, _mm256_cvtps_epi32(v));
         }
         average_tail(s, &w, count, c, q, to);

@@ -66,8 +66,7 @@ void avg_pool_u8_avx512(const pool_shape *s, const uint8_t *x, const pool_q *q, 
                     sum = _mm512_add_ps(sum, _mm512_mul_ps(_mm512_sub_ps(v, x_zero), x_scale));
                 }
             const __m512 steps = _mm512_div_ps(_mm512_div_ps(sum, n), y_scale);
-            const __m512 v =
-                _mm512_min_ps(_mm512_max_ps(_mm512_add_ps(steps, y_zero), lo), hi);
+            const __m512 v = _mm512_min_ps(_mm512_max_ps(_mm512_add_ps(steps, y_zero), lo), hi);
             _mm512_mask_cvtepi32_storeu_epi8(y + row * channels + c, m, _mm512_cvtps_epi32(v));
         }
     }
@@ -78,8 +77,7 @@ void global_avg_pool_u8_avx512(const pool_shape *s, const uint8_t *x, const pool
 {
     const size_t channels = s->channels, pixels = (size_t)s->in_h * s->in_w;
     const size_t blocks = (channels + 15) / 16;
-    const __m512 ratio =
-        _mm512_set1_ps(global_average_ratio(q->x_scale, q->y_scale, (int)pixels));
+    const __m512 ratio = _mm512_set1_ps(global_average_ratio(q->x_scale, q->y_scale, (int)pixels));
     const __m512 lo = _mm512_set1_ps((float)(q->lo - q->y_zero));
     const __m512 hi = _mm512_set1_ps((float)(q->hi - q->y_zero));
     const __m512i start = _mm512_set1_epi32(-(int)pixels * q->x_zero);

@@ -11,7 +11,7 @@ typedef struct row_source {
     const uint8_t *pad; /* in_c bytes of x_zero */
     ptrdiff_t *offset;  /* [taps]: from the first tap's pixel */
     int taps, stride;   /* pointers of a row, pointers from row to row: the rest reads pad */
-    bool direct; /* pointwise, stride 1, no padding: row r is x + r * in_c */
+    bool direct;        /* pointwise, stride 1, no padding: row r is x + r * in_c */
     /* Output columns and rows whose taps are all in the image: [first, end). */
     int inside_x, inside_x_end, inside_y, inside_y_end;
 } row_source;
@@ -37,8 +37,8 @@ static inline row_source row_source_of(const conv_shape *s, const uint8_t *x, co
                 &r.inside_x_end);
     for (int ky = 0, t = 0; ky < s->kernel_h; ky++)
         for (int kx = 0; kx < s->kernel_w; kx++, t++)
-            offset[t] = ((ptrdiff_t)ky * s->dilation_h * s->in_w + (ptrdiff_t)kx * s->dilation_w) *
-                        s->in_c;
+            offset[t] =
+                ((ptrdiff_t)ky * s->dilation_h * s->in_w + (ptrdiff_t)kx * s->dilation_w) * s->in_c;
     return r;
 }
 
