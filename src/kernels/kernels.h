@@ -2,8 +2,8 @@
  *
  * All activations are uint8, channels-last ([batch][h][w][c]); int8 tensors come as q + 128. Every
  * row of a table gives the same bytes as its first, plain-C row, for every input (see
- * docs/arithmetic.md). No kernel allocates, dispatches, or reads or writes outside its buffers. Work
- * is split over threads inside: a call with (thread, n_threads) does that thread's share, all
+ * docs/arithmetic.md). No kernel allocates, dispatches, or reads or writes outside its buffers.
+ * Work is split over threads inside: a call with (thread, n_threads) does that thread's share, all
  * threads' shares together are the whole, they touch disjoint outputs. Kernels without these
  * arguments are split by their caller.
  * Scales are finite and > 0, zero points in [0, 255], 0 <= lo <= hi <= 255; the floating-point
@@ -167,8 +167,8 @@ void resize_linear_u8(const uint8_t *x, int batch, int in_h, int in_w, int chann
                       const resize_tap *rows, int out_h, const resize_tap *cols, int out_w,
                       const pool_q *q, uint8_t *y, int thread, int n_threads);
 
-/* Softmax over `n` contiguous elements, `outer` times: exact integer maximum, exponentials by a table
- * of float32, their float32 sum, one division, requantized. */
+/* Softmax over `n` contiguous elements, `outer` times: exact integer maximum, exponentials by a
+ * table of float32, their float32 sum, one division, requantized. */
 void softmax_u8(const uint8_t *x, size_t outer, size_t n, float x_scale, float y_scale, int y_zero,
                 int lo, int hi, uint8_t *y, int thread, int n_threads);
 

@@ -231,26 +231,25 @@ static void check_definition(void)
     case_free(&c);
 }
 
-/* A transposed convolution is the convolution of the input spread out with stride - 1 zero points
- * between, with the kernel turned round: checked through the plain-C convolution. */
-static void check_transpose(void)
+/* The convolution that equals transposed convolution t: its input is t's spread out, stride - 1
+ * zero points between; its kernel is t's turned round. */
+static conv_shape spread_shape(const conv_shape *t)
 {
-    conv_shape t = {1,
-                    between(1, 5),
-                    between(1, 5),
-                    0,
-                    0,
-                    0,
-                    0,
-                    between(1, 4),
-                    between(1, 4),
-                    between(1, 3),
-                    between(1, 3),
-                    between(1, 2),
-                    between(1, 2),
-                    0,
-                    0,
-                    1};
+    const int reach_h = (t->kernel_h - 1) * t->dilation_h;
+    const int reach_w = (t->kernel_w - 1) * t->dilation_w;
+    conv_shape s = *t;
+    s.in_h = (t->in_h - 1) * t->stride_h + 1;
+    s.in_w = (t->in_w - 1) * t->stride_w + 1;
+    s.stride_h = s.stride_w = 1;
+    s.pad_top = reach_h - t->pad_top;
+    s.pad_left = reach_w - t->pad_left;
+    return s;
+}
+
+static conv_shape random_transpose(void)
+{
+    conv_shape t =
+        random_window((conv_shape){.batch = 1, .in_h = between(1, 5), .in_w = between(1, 5)});
     t.groups = between(1, 3);
     t.in_c = t.groups * between(1, 5);
     t.out_c = t.groups * between(1, 5);
@@ -259,36 +258,47 @@ static void check_transpose(void)
     t.pad_left = between(0, reach_w);
     t.out_h = (t.in_h - 1) * t.stride_h + 1 + reach_h - t.pad_top;
     t.out_w = (t.in_w - 1) * t.stride_w + 1 + reach_w - t.pad_left;
-    conv_shape s = t;
-    s.in_h = (t.in_h - 1) * t.stride_h + 1;
-    s.in_w = (t.in_w - 1) * t.stride_w + 1;
-    s.stride_h = s.stride_w = 1;
-    s.pad_top = reach_h - t.pad_top;
-    s.pad_left = reach_w - t.pad_left;
+    return t;
+}
 
-    const size_t taps = (size_t)t.kernel_h * t.kernel_w, gi = t.in_c / t.groups,
-                 go = t.out_c / t.groups;
+static void spread_input(const conv_shape *t, const conv_shape *s, const uint8_t *x, int zero,
+                         uint8_t *to)
+{
+    memset(to, zero, x_size(s));
+    for (int iy = 0; iy < t->in_h; iy++)
+        for (int ix = 0; ix < t->in_w; ix++)
+            memcpy(to + ((size_t)iy * t->stride_h * s->in_w + ix * t->stride_w) * t->in_c,
+                   x + ((size_t)iy * t->in_w + ix) * t->in_c, t->in_c);
+}
+
+static void turn_kernel(const conv_shape *t, const uint8_t *w, uint8_t *to)
+{
+    const size_t taps = (size_t)t->kernel_h * t->kernel_w;
+    const size_t in_c = t->in_c / t->groups, out_c = t->out_c / t->groups;
+    for (size_t o = 0; o < (size_t)t->out_c; o++)
+        for (size_t c = 0; c < in_c; c++)
+            for (size_t k = 0; k < taps; k++)
+                to[(o * in_c + c) * taps + taps - 1 - k] =
+                    w[((o / out_c * in_c + c) * out_c + o % out_c) * taps + k];
+}
+
+static void check_transpose(void)
+{
+    const conv_shape t = random_transpose(), s = spread_shape(&t);
     guarded x = guarded_new(x_size(&t), AT_END), spread_x = guarded_new(x_size(&s), AT_END);
     guarded w = guarded_new(w_size(&t), AT_END), turned = guarded_new(w_size(&s), AT_END);
     guarded want = guarded_new(y_size(&s), AT_END), y = guarded_new(y_size(&t), AT_END);
     float mult[15];
     int32_t bias[15];
     const int zero = between(0, 255);
-    fill_u8(x.data, x.size);
-    fill_s8((int8_t *)w.data, w.size);
-    memset(spread_x.data, zero, spread_x.size);
-    for (int iy = 0; iy < t.in_h; iy++)
-        for (int ix = 0; ix < t.in_w; ix++)
-            memcpy(spread_x.data + ((size_t)iy * t.stride_h * s.in_w + ix * t.stride_w) * t.in_c,
-                   x.data + ((size_t)iy * t.in_w + ix) * t.in_c, t.in_c);
-    for (size_t o = 0; o < (size_t)t.out_c; o++) {
+    for (int o = 0; o < t.out_c; o++) {
         mult[o] = spread(1e-4f, 1e-2f);
         bias[o] = between(-3000, 3000);
-        for (size_t c = 0; c < gi; c++)
-            for (size_t k = 0; k < taps; k++)
-                turned.data[(o * gi + c) * taps + taps - 1 - k] =
-                    w.data[((o / go * gi + c) * go + o % go) * taps + k];
     }
+    fill_u8(x.data, x.size);
+    fill_s8((int8_t *)w.data, w.size);
+    spread_input(&t, &s, x.data, zero, spread_x.data);
+    turn_kernel(&t, w.data, turned.data);
     conv_case cs = {.s = s, .x = spread_x, .w = turned, .x_zero = zero, .q = {mult, 77, 3, 250}};
     conv_case ct = {.s = t, .x = x, .w = w, .x_zero = zero, .q = cs.q};
     cs.bias.data = ct.bias.data = (uint8_t *)bias;
