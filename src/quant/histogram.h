@@ -25,6 +25,7 @@ struct observer {
 /* A run of values of one bin, cut to [lo, hi] of the observer: uniform in [from, to]. */
 typedef struct bar {
     double from, to, count;
+    double density; /* count / (to - from); 0 where all its values are one */
 } bar;
 
 /* The bins that are not empty, in ascending order, exact zeros left out. list: [HIST_BINS]. Returns

@@ -1,15 +1,18 @@
 /* Writes the chosen parameters into the graph: QuantizeLinear and DequantizeLinear nodes and their
- * constants. */
+ * constants. A deep network of small layers has as many bytes in names and declarations as in
+ * scales: the nodes get no names, their results (x_q, x_dq) no declared types, and equal zero points
+ * are one constant. */
 #include <string.h>
 
 #include "base/mem.h"
 #include "quant/parts.h"
 
-/* Zero points that many share: one constant for each type and number of channels. */
+/* Zero points that many share. */
 typedef struct zeros {
-    dtype  type;
-    size_t n; /* 0: a scalar */
-    int    value;
+    dtype   type;
+    size_t  n;     /* that many channels; 0: a scalar */
+    uint8_t first; /* the byte of a scalar; vectors are 0 */
+    int     id;
 } zeros;
 
 typedef struct inserter {
@@ -36,42 +39,38 @@ static int add_constant(inserter *s, const char *base, const char *suffix, const
     return name ? graph_add_constant(s->r->g, name, t) : -1;
 }
 
-static int add_value(inserter *s, const char *base, const char *suffix, dtype type, int like)
+static int add_value(inserter *s, const char *base, const char *suffix)
 {
-    const value_info *i = &s->r->info[like];
     const char *name = named(s, base, suffix);
-    return name ? graph_add_value(s->r->g, name, type, i->rank, i->dims) : -1;
+    return name ? graph_add_value(s->r->g, name, RUNG_UNDEFINED, -1, NULL) : -1;
 }
 
-/* [n] zeros, or for n = 0 a scalar. */
-static int zero_vector(inserter *s, dtype type, size_t n)
+/* [n] zeros, or for n = 0 a scalar whose (first) byte is given. */
+static int zero_point(inserter *s, dtype type, size_t n, uint8_t first)
 {
     for (size_t i = 0; i < s->n_zeros; i++)
-        if (s->zeros[i].type == type && s->zeros[i].n == n)
-            return s->zeros[i].value;
+        if (s->zeros[i].type == type && s->zeros[i].n == n && s->zeros[i].first == first)
+            return s->zeros[i].id;
     zeros *list = arena_grow(s->r->mem, s->zeros, &s->cap_zeros, s->n_zeros + 1, sizeof *list);
-    tensor t = { type, n ? 1 : 0, { (int64_t)n }, NULL };
-    t.data = arena_zero(s->r->mem, dtype_bytes(type, n ? n : 1), 1);
-    if (!list || !t.data)
+    uint8_t *data = arena_zero(s->r->mem, dtype_bytes(type, n ? n : 1), 1);
+    if (!list || !data)
         return -1;
+    data[0] = first;
     s->zeros = list;
-    const int id = add_constant(s, type == RUNG_I32 ? "zero_bias" : "zero_weight", "", &t);
-    list[s->n_zeros++] = (zeros){ type, n, id };
+    const tensor t = { type, n ? 1 : 0, { (int64_t)n }, data };
+    const int id = add_constant(s, "zero", "", &t);
+    list[s->n_zeros++] = (zeros){ type, n, first, id };
     return id;
 }
 
 /* node: scale and zero point are inputs 1 and 2. axis < 0: per tensor. */
-static rung_status add_node(inserter *s, const char *op, const char *base, const int in[3], int out,
-                            int axis, rung_error *err)
+static rung_status add_node(inserter *s, const char *op, const int in[3], int out, int axis,
+                            rung_error *err)
 {
     graph *g = s->r->g;
-    const char *name = arena_printf(s->r->mem, "%s_%s", base, op);
-    for (int i = 0; i < 3; i++)
-        if (in[i] < 0)
-            return out_of_memory(err);
-    if (!name || out < 0)
+    if (in[0] < 0 || in[1] < 0 || in[2] < 0 || out < 0)
         return out_of_memory(err);
-    const int at = graph_add_node(g, op, "", name, in, 3, &out, 1);
+    const int at = graph_add_node(g, op, "", "", in, 3, &out, 1);
     if (at < 0)
         return out_of_memory(err);
     return axis < 0 ? RUNG_OK : graph_set_int(g, &g->nodes[at], "axis", axis, err);
@@ -83,13 +82,11 @@ static rung_status make_params(inserter *s, int root, rung_error *err)
 {
     qparams p = s->r->params[root];
     const char *base = s->r->g->values[root].name;
-    uint8_t zero = (uint8_t)p.zero;
     const tensor scale_t = { .type = RUNG_F32, .data = &p.scale };
-    const tensor zero_t = { .type = p.type, .data = &zero };
     if (s->scale[root] >= 0)
         return RUNG_OK;
     s->scale[root] = add_constant(s, base, "_scale", &scale_t);
-    s->zero[root] = add_constant(s, base, "_zero", &zero_t);
+    s->zero[root] = zero_point(s, p.type, 0, (uint8_t)p.zero);
     return s->scale[root] < 0 || s->zero[root] < 0 ? out_of_memory(err) : RUNG_OK;
 }
 
@@ -98,7 +95,7 @@ static rung_status make_params(inserter *s, int root, rung_error *err)
 static int move_producer(inserter *s, int v)
 {
     graph *g = s->r->g;
-    const int raw = add_value(s, g->values[v].name, "_float", RUNG_F32, v);
+    const int raw = add_value(s, g->values[v].name, "_float");
     node *n = raw < 0 ? NULL : &g->nodes[g->values[v].producer];
     for (int k = 0; n && k < n->n_outputs; k++)
         if (n->outputs[k] == v)
@@ -116,14 +113,14 @@ static rung_status insert_pair(inserter *s, int v, rung_error *err)
         return st;
     const bool keeps_name = g->values[v].is_output && g->values[v].producer >= 0;
     const int from = keeps_name ? move_producer(s, v) : v;
-    const int codes = add_value(s, base, "_q", s->r->params[root].type, v);
-    const int to = keeps_name ? v : add_value(s, base, "_dq", RUNG_F32, v);
+    const int codes = add_value(s, base, "_q");
+    const int to = keeps_name ? v : add_value(s, base, "_dq");
     const int q[] = { from, s->scale[root], s->zero[root] };
     const int dq[] = { codes, s->scale[root], s->zero[root] };
     s->dequantized[v] = to;
-    if ((st = add_node(s, "QuantizeLinear", base, q, codes, -1, err)) != RUNG_OK)
+    if ((st = add_node(s, "QuantizeLinear", q, codes, -1, err)) != RUNG_OK)
         return st;
-    return add_node(s, "DequantizeLinear", base, dq, to, -1, err);
+    return add_node(s, "DequantizeLinear", dq, to, -1, err);
 }
 
 /* --- constants -------------------------------------------------------------------------------- */
@@ -133,8 +130,8 @@ static rung_status dequantize_constant(inserter *s, int v, const tensor *codes, 
 {
     const char *base = s->r->g->values[v].name;
     const int in[] = { add_constant(s, base, "_q", codes), scale, zero };
-    s->dequantized[v] = add_value(s, base, "_dq", RUNG_F32, v);
-    return add_node(s, "DequantizeLinear", base, in, s->dequantized[v], axis, err);
+    s->dequantized[v] = add_value(s, base, "_dq");
+    return add_node(s, "DequantizeLinear", in, s->dequantized[v], axis, err);
 }
 
 static rung_status insert_constant(inserter *s, int v, rung_error *err)
@@ -175,7 +172,7 @@ static rung_status insert_weight(inserter *s, int v, rung_error *err)
     codes.type = RUNG_I8;
     codes.data = q;
     const rung_status st = dequantize_constant(s, v, &codes, add_scales(s, v, s->r->scales[v], n),
-                                               zero_vector(s, RUNG_I8, n), axis, err);
+                                               zero_point(s, RUNG_I8, n, 0), axis, err);
     mem_free(q);
     return st;
 }
@@ -201,7 +198,7 @@ static rung_status insert_bias(inserter *s, int v, rung_error *err)
     codes.data = q;
     const size_t n_scales = per_channel ? n : 0;
     return dequantize_constant(s, v, &codes, add_scales(s, v, scales, n_scales),
-                               zero_vector(s, RUNG_I32, n_scales), per_channel ? 0 : -1, err);
+                               zero_point(s, RUNG_I32, n_scales, 0), per_channel ? 0 : -1, err);
 }
 
 /* --- consumers -------------------------------------------------------------------------------- */

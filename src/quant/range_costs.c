@@ -32,19 +32,20 @@ static double error_integral(const grid *g, double u)
 double mse_cost(const bar *bars, int n, double lo, double hi, int levels)
 {
     const grid g = grid_of(lo, hi, levels);
+    const double per_scale = 1 / g.scale;
     double sum = 0, last_to = NAN, last = 0;
     if (!(g.scale > 0))
         return INFINITY;
     for (int i = 0; i < n; i++) {
-        const double from = bars[i].from / g.scale, to = bars[i].to / g.scale;
-        const double before = bars[i].from == last_to ? last : error_integral(&g, from);
-        last = error_integral(&g, to);
-        last_to = bars[i].to;
-        if (to - from > 1e-6) {
-            sum += bars[i].count * (last - before) / (to - from);
+        const bar *b = &bars[i];
+        const double before = b->from == last_to ? last : error_integral(&g, b->from * per_scale);
+        last = error_integral(&g, b->to * per_scale);
+        last_to = b->to;
+        if (b->to - b->from > 1e-6 * g.scale) {
+            sum += b->density * g.scale * (last - before);
         } else { /* one value: the difference would be rounding noise */
-            const double q = fmin(fmax(nearbyint(from), g.from), g.to);
-            sum += bars[i].count * (from - q) * (from - q);
+            const double u = b->from * per_scale, q = fmin(fmax(nearbyint(u), g.from), g.to);
+            sum += b->count * (u - q) * (u - q);
         }
     }
     return sum * g.scale * g.scale;

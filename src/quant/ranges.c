@@ -19,7 +19,10 @@ int histogram_bars(const observer *o, bar *list)
         if (!o->bins[i])
             continue;
         const double from = (i - HIST_SIDE) * width, to = from + width;
-        list[n++] = (bar){ fmax(from, o->lo), fmin(to, o->hi), (double)o->bins[i] };
+        bar *b = &list[n++];
+        *b = (bar){ fmax(from, o->lo), fmin(to, o->hi), (double)o->bins[i], 0 };
+        if (b->to > b->from)
+            b->density = b->count / (b->to - b->from);
     }
     return n;
 }
