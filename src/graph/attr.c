@@ -35,7 +35,7 @@ float node_float(const node *n, const char *name, float otherwise)
 const char *node_string(const node *n, const char *name, const char *otherwise)
 {
     const attr *a = attr_of_kind(n, name, ATTR_STRING);
-    return a ? (const char *)a->s.data : otherwise;
+    return a && a->s.data ? (const char *)a->s.data : otherwise;
 }
 
 size_t node_ints(const node *n, const char *name, const int64_t **v)

@@ -51,7 +51,7 @@ node *pass_private_maker(const pass *p, int v, const char *op_type)
         return NULL;
     const int maker = p->g->values[v].producer;
     node *n = maker < 0 ? NULL : &p->g->nodes[maker];
-    return n && !n->dead && node_is(n, op_type) ? n : NULL;
+    return n && !n->dead && node_is(n, op_type) && n->n_outputs == 1 ? n : NULL;
 }
 
 const value_info *pass_info(const pass *p, int v)

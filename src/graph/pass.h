@@ -22,8 +22,8 @@ void        pass_end(pass *p);
 /* Uses of value v as they were at pass_begin, and the only one (-1: none or several). */
 int pass_n_uses(const pass *p, int v);
 int pass_only_user(const pass *p, int v);
-/* The node that makes v, where the operator is op_type and only `user` uses v: it may be changed
- * together with user. NULL otherwise. */
+/* The node that makes v and nothing else, where its operator is op_type and v has one use and need
+ * not be kept: it may be changed together with v's user. NULL otherwise. */
 node *pass_private_maker(const pass *p, int v, const char *op_type);
 /* What is known of v; of values made since pass_begin nothing. */
 const value_info *pass_info(const pass *p, int v);

@@ -248,8 +248,8 @@ rung_status rewrite_remove_dead(graph *g, rung_error *err)
 rung_status rewrite_prepare(graph *g, rung_error *err)
 {
     static rung_status (*const steps[])(graph *, rung_error *) = {
-        rewrite_upgrade,        rewrite_fold_constants, rewrite_remove_identities,
-        rewrite_fold_batchnorm, rewrite_fold_pad,       rewrite_fuse_matmul_add,
+        rewrite_upgrade,         rewrite_fold_constants, rewrite_remove_identities,
+        rewrite_fuse_matmul_add, rewrite_fold_batchnorm, rewrite_fold_pad,
         rewrite_remove_dead,
     };
     rung_status st = RUNG_OK;

@@ -199,7 +199,7 @@ static rung_status absorb(const pass *p, const node *pad_node, node *n, const pa
     const int x = pad_node->inputs[0];
     if (!node_is(n, "Conv") && !node_is(n, "AveragePool") && !node_is(n, "MaxPool"))
         return RUNG_OK;
-    if (n->inputs[0] != pad_node->outputs[0] || !read_window(p, n, pad->n, &w) ||
+    if (node_input(n, 0) != pad_node->outputs[0] || !read_window(p, n, pad->n, &w) ||
         !can_absorb(p, n, x, pad, &w))
         return RUNG_OK;
     for (int d = 0; d < pad->n; d++) {

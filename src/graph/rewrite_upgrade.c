@@ -264,19 +264,29 @@ static rung_status softmax(upgrade *u, int index, rung_error *err)
 
 typedef rung_status (*convert_fn)(upgrade *u, node *n, rung_error *err);
 
-/* What needs no inferred types: inference then knows all operators in their new form. */
-static const struct conversion {
+struct conversion {
     const char *op_type;
     convert_fn  convert;
-} early[] = {
-    { "Slice", slice_to_inputs },     { "Pad", pads_to_input },
-    { "Squeeze", axes_to_input },     { "Unsqueeze", axes_to_input },
-    { "ReduceSum", axes_to_input },   { "Split", split_to_input },
-    { "TopK", k_to_input },           { "Upsample", upsample },
-    { "Resize", resize },             { "Dropout", dropout },
-    { "BatchNormalization", batchnorm }, { "Scatter", scatter },
+};
+
+/* What needs no inferred types: inference then knows all operators in their new form. */
+static const struct conversion early[] = {
+    { "Slice", slice_to_inputs },
+    { "Pad", pads_to_input },
+    { "Squeeze", axes_to_input },
+    { "Unsqueeze", axes_to_input },
+    { "ReduceSum", axes_to_input },
+    { "Split", split_to_input },
+    { "TopK", k_to_input },
+    { "Upsample", upsample },
+    { "Resize", resize },
+    { "Dropout", dropout },
+    { "BatchNormalization", batchnorm },
+    { "Scatter", scatter },
     { NULL, NULL },
-}, late[] = {
+};
+
+static const struct conversion late[] = {
     { "Clip", clip_to_inputs },
     { "Pad", pad_value_to_input },
     { NULL, NULL },

@@ -311,6 +311,24 @@ static void prepare_does_all(void **state)
     graph_free(g);
 }
 
+/* MatMul, Add, BatchNormalization: one Gemm, because the first two are joined first. */
+static void batchnorm_behind_matmul_add(void **state)
+{
+    rng r;
+    rng_seed(&r, 6);
+    graph *g = kit_graph(op_find);
+    int x = kit_input(g, "x", 2, DIMS(2, 4));
+    x = kit_node(g, "MatMul", "fc", 2, IDS(x, kit_random(g, &r, "w", 2, DIMS(4, 3))));
+    x = kit_node(g, "Add", "add", 2, IDS(x, kit_random(g, &r, "row", 1, DIMS(3))));
+    const int v = kit_positive(g, &r, "v", 3);
+    kit_output(g, kit_node(g, "BatchNormalization", "bn", 5, IDS(x, v, v, v, v)));
+    graph *after = kit_rewritten(g, rewrite_prepare, 6, 1e-4);
+    assert_int_equal(after->n_nodes, 1);
+    kit_only(after, "Gemm");
+    graph_free(after);
+    graph_free(g);
+}
+
 static void every_allocation_may_fail(void **state)
 {
     graph *g = small_network();
@@ -346,6 +364,7 @@ int main(void)
         cmocka_unit_test(matmul_and_add),
         cmocka_unit_test(matmul_used_elsewhere_stays),
         cmocka_unit_test(prepare_does_all),
+        cmocka_unit_test(batchnorm_behind_matmul_add),
         cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
