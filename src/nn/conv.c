@@ -1,13 +1,6 @@
-#include <math.h>
-#include <string.h>
-
-#include "base/threads.h"
 #include "nn/lib.h"
 #include "nn/rows.h"
-#include "nn/vec.h"
 #include "ops/window.h"
-
-#define DEPTHWISE_LIMIT (1 << 28) /* of every size: sums of two stay in int */
 
 /* oneDNN's parameters of a convolution: its dilation 0 is ONNX's 1. */
 typedef struct conv_params {
@@ -128,10 +121,8 @@ rung_status conv_row(const lowering *l, step *s, rung_error *err)
     window w;
     conv_params p;
     dnnl_convolution_desc_t desc;
-    rung_status st = depthwise_row(l, s, err);
-    if (st != RUNG_EUNSUPPORTED)
-        return st;
-    if ((st = open_conv(l, &c, err)) != RUNG_OK ||
+    rung_status st = open_conv(l, &c, err);
+    if (st != RUNG_OK ||
         (st = window_conv(l->n, l->in[0].rank, l->in[0].dims, l->in[1].dims, &w, err)) != RUNG_OK)
         return st;
     set_window(&p, &w);
@@ -178,106 +169,4 @@ rung_status conv_transpose_row(const lowering *l, step *s, rung_error *err)
         return st;
     return lib_finish(c, l, &p.y, "conv_transpose_f32 onednn",
                       count_macs(l, &l->in[0]), s, err);
-}
-
-/* --- depthwise -------------------------------------------------------------------------------- */
-typedef struct depthwise {
-    vec_window     w;
-    const vec_ops *ops;
-    int            add, out; /* buffers; add = -1: none */
-} depthwise;
-
-static void depthwise_run(const step *s, void *const *bufs, void *scratch, int thread,
-                          int n_threads)
-{
-    const depthwise *d = s->params;
-    size_t first, last;
-    share((size_t)d->w.batch * d->w.out_h, 1, thread, n_threads, &first, &last);
-    d->ops->depthwise(&d->w, bufs[0], d->add >= 0 ? bufs[d->add] : NULL, bufs[d->out], first, last);
-}
-
-/* One input channel for each output channel, constant weights, at most two spatial axes. */
-static bool depthwise_fits(const lowering *l)
-{
-    const operand *x = &l->in[0];
-    if ((x->rank != 3 && x->rank != 4) || !has_input(l, 1) || !l->in[1].constant || x->constant ||
-        l->in[1].rank != x->rank)
-        return false;
-    if (has_input(l, 2) &&
-        (!l->in[2].constant || operand_count(&l->in[2]) != (size_t)x->dims[1]))
-        return false;
-    const bool last = operand_channels_last(x) && operand_channels_last(&l->out[0]);
-    const int64_t c = x->dims[1];
-    if (!last || node_int(l->n, "group", 1) != c || l->in[1].dims[0] != c || l->in[1].dims[1] != 1)
-        return false;
-    for (int i = 0; i < x->rank; i++) {
-        if (x->dims[i] >= DEPTHWISE_LIMIT || l->out[0].dims[i] >= DEPTHWISE_LIMIT)
-            return false;
-    }
-    return true;
-}
-
-static bool set_depthwise_window(const lowering *l, const window *w, vec_window *v)
-{
-    const int x = w->n - 1; /* the horizontal axis; a single one is horizontal */
-    for (int i = 0; i < w->n; i++) {
-        if (w->kernel[i] >= DEPTHWISE_LIMIT || w->strides[i] >= DEPTHWISE_LIMIT ||
-            w->begin[i] >= DEPTHWISE_LIMIT ||
-            (w->kernel[i] - 1) * w->dilations[i] >= DEPTHWISE_LIMIT)
-            return false;
-    }
-    *v = (vec_window){
-        .batch = (int)l->in[0].dims[0], .channels = (int)l->in[0].dims[1],
-        .in_h = w->n == 2 ? (int)l->in[0].dims[2] : 1, .in_w = (int)l->in[0].dims[2 + x],
-        .out_h = w->n == 2 ? (int)w->out[0] : 1, .out_w = (int)w->out[x],
-        .kernel_h = w->n == 2 ? (int)w->kernel[0] : 1, .kernel_w = (int)w->kernel[x],
-        .stride_h = w->n == 2 ? (int)w->strides[0] : 1, .stride_w = (int)w->strides[x],
-        .dilation_h = w->n == 2 ? (int)w->dilations[0] : 1, .dilation_w = (int)w->dilations[x],
-        .pad_top = w->n == 2 ? (int)w->begin[0] : 0, .pad_left = (int)w->begin[x],
-        .lo = l->epi.clamp ? l->epi.lo : -INFINITY, .hi = l->epi.clamp ? l->epi.hi : INFINITY};
-    return true;
-}
-
-/* [channels][taps] to [taps][channels]; the bias behind it. */
-static rung_status pack_depthwise(const lowering *l, vec_window *v, rung_error *err)
-{
-    const size_t channels = (size_t)v->channels, taps = (size_t)v->kernel_h * v->kernel_w;
-    float *w = arena_zero(l->mem, (taps + 1) * channels, sizeof *w);
-    if (!w)
-        return fail_memory(err, "depthwise weights", (taps + 1) * channels * sizeof *w);
-    const float *from = l->in[1].constant->data;
-    for (size_t c = 0; c < channels; c++) {
-        for (size_t t = 0; t < taps; t++)
-            w[t * channels + c] = from[c * taps + t];
-    }
-    if (has_input(l, 2))
-        memcpy(w + taps * channels, l->in[2].constant->data, channels * sizeof *w);
-    v->w = w;
-    v->bias = w + taps * channels;
-    return RUNG_OK;
-}
-
-rung_status depthwise_row(const lowering *l, step *s, rung_error *err)
-{
-    window w;
-    if (!depthwise_fits(l))
-        return fail(err, RUNG_EUNSUPPORTED, "not a depthwise convolution");
-    rung_status st = window_conv(l->n, l->in[0].rank, l->in[0].dims, l->in[1].dims, &w, err);
-    if (st != RUNG_OK)
-        return st;
-    depthwise *d = arena_zero(l->mem, 1, sizeof *d);
-    if (!d)
-        return fail_memory(err, "a step", sizeof *d);
-    if (!set_depthwise_window(l, &w, &d->w))
-        return fail(err, RUNG_EUNSUPPORTED, "the window is too large");
-    if ((st = pack_depthwise(l, &d->w, err)) != RUNG_OK)
-        return st;
-    d->ops = vec_pick();
-    d->add = l->epi.add;
-    d->out = l->n_in;
-    s->kernel = "conv_depthwise_f32 vec";
-    s->run = depthwise_run;
-    s->params = d;
-    s->macs = (int64_t)operand_count(&l->out[0]) * d->w.kernel_h * d->w.kernel_w;
-    return RUNG_OK;
 }

@@ -8,7 +8,6 @@
 typedef rung_status (*row_fill)(const lowering *l, step *s, rung_error *err);
 
 rung_status conv_row(const lowering *l, step *s, rung_error *err);
-rung_status depthwise_row(const lowering *l, step *s, rung_error *err);
 rung_status conv_transpose_row(const lowering *l, step *s, rung_error *err);
 rung_status gemm_row(const lowering *l, step *s, rung_error *err);
 rung_status matmul_row(const lowering *l, step *s, rung_error *err);

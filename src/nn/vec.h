@@ -33,14 +33,6 @@ typedef enum vec_binary {
     VEC_BINARY_COUNT,
 } vec_binary;
 
-/* A depthwise convolution, channels-last. w: [kernel_h * kernel_w][channels], bias: [channels]. */
-typedef struct vec_window {
-    int         batch, in_h, in_w, out_h, out_w, channels;
-    int         kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
-    float       lo, hi; /* the result is clamped to [lo, hi] */
-    const float *w, *bias;
-} vec_window;
-
 typedef struct vec_ops {
     const char *name;
     unsigned    needs; /* CPU_... bits */
@@ -59,9 +51,6 @@ typedef struct vec_ops {
                         size_t channels, float divisor, float *y);
     void (*window_max)(const float *x, size_t h, size_t row, size_t w, size_t column,
                        size_t channels, float *y);
-    /* Output rows first .. last-1 of batch * out_h. add: [like y] or NULL. */
-    void (*depthwise)(const vec_window *s, const float *x, const float *add, float *y, size_t first,
-                      size_t last);
     /* y = clamp(bias + x w + add) for columns [first, last) in blocks of gemv_block, both multiples
      * of it or n. w: [n / gemv_block][k][gemv_block], zero behind n; bias so padded too. */
     size_t gemv_block;

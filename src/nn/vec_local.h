@@ -115,8 +115,6 @@ static inline float clamp_one(float v, float lo, float hi)
     return v > hi ? hi : v;
 }
 
-void VEC(vec_depthwise)(const vec_window *s, const float *x, const float *add, float *y,
-                        size_t first, size_t last);
 void VEC(vec_gemv)(const float *x, const float *w, const float *bias, const float *add, size_t k,
                    size_t n, size_t first, size_t last, float lo, float hi, float *y);
 void VEC(vec_window_mean)(const float *x, size_t h, size_t row, size_t w, size_t column,

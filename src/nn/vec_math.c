@@ -63,10 +63,19 @@ static inline float expm1_one(float x)
     return x > -0.35f && x < 0.35f ? near : far;
 }
 
+/* Operands are the same array or apart, which no compiler can see: without this it would take the
+ * scalar loop where y = x. */
+#if defined(__clang__)
+#define SAME_OR_APART _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define SAME_OR_APART _Pragma("GCC ivdep")
+#endif
+
 /* --- elementwise ----------------------------------------------------------------------------- */
 #define UNARY(name, expression)                                                                    \
     static void name(const float *x, size_t n, float a, float b, float *y)                         \
     {                                                                                              \
+        SAME_OR_APART                                                                              \
         for (size_t i = 0; i < n; i++) {                                                           \
             const float v = x[i];                                                                  \
             y[i] = expression;                                                                     \
@@ -86,21 +95,24 @@ UNARY(unary_abs, fabsf(v))
 UNARY(unary_sqrt, sqrtf(v))
 
 /* One loop for each kind of operand, so that each is vectorised. */
+#define BINARY_LOOP(first, second, expression)                                                     \
+    SAME_OR_APART                                                                                  \
+    for (size_t i = 0; i < n; i++) {                                                               \
+        const float u = first, v = second;                                                         \
+        y[i] = expression;                                                                         \
+    }
 #define BINARY(name, expression)                                                                   \
     static void name(const float *a, int a_step, const float *b, int b_step, size_t n, float *y)   \
     {                                                                                              \
         const float a0 = a[0], b0 = b[0];                                                          \
-        for (size_t i = 0; a_step && b_step && i < n; i++) {                                       \
-            const float u = a[i], v = b[i];                                                        \
-            y[i] = expression;                                                                     \
-        }                                                                                          \
-        for (size_t i = 0; a_step && !b_step && i < n; i++) {                                      \
-            const float u = a[i], v = b0;                                                          \
-            y[i] = expression;                                                                     \
-        }                                                                                          \
-        for (size_t i = 0; !a_step && i < n; i++) {                                                \
-            const float u = a0, v = b_step ? b[i] : b0;                                            \
-            y[i] = expression;                                                                     \
+        if (a_step && b_step) {                                                                    \
+            BINARY_LOOP(a[i], b[i], expression)                                                    \
+        } else if (a_step) {                                                                       \
+            BINARY_LOOP(a[i], b0, expression)                                                      \
+        } else if (b_step) {                                                                       \
+            BINARY_LOOP(a0, b[i], expression)                                                      \
+        } else {                                                                                   \
+            BINARY_LOOP(a0, b0, expression)                                                        \
         }                                                                                          \
     }
 
@@ -202,7 +214,6 @@ const vec_ops VEC(vec_ops) = {
     .row_max = row_max,
     .window_mean = VEC(vec_window_mean),
     .window_max = VEC(vec_window_max),
-    .depthwise = VEC(vec_depthwise),
     .gemv_block = GEMV_BLOCK,
     .gemv = VEC(vec_gemv),
     .blend = VEC(vec_blend),

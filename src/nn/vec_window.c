@@ -1,5 +1,7 @@
 #include "nn/vec_local.h"
 
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
 /* n = LANES: a whole vector, known when compiled; otherwise a part of one. */
 static inline vec fetch(const float *p, size_t n)
 {
@@ -14,113 +16,9 @@ static inline void put(float *p, vec v, size_t n)
         store_part(p, v, n);
 }
 
-/* --- depthwise convolution -------------------------------------------------------------------- */
-/* Taps [from, to) of a window that begins at `start`: those whose input exists. */
-static void meet(int start, int kernel, int dilation, int in, int *from, int *to)
-{
-    *from = start < 0 ? (-start + dilation - 1) / dilation : 0;
-    *to = start >= in ? 0 : (in - start + dilation - 1) / dilation;
-    if (*to > kernel)
-        *to = kernel;
-}
-
-/* Neighbouring output pixels that all meet the taps [kw0, kw1) in the rows [kh0, kh1); x, y and
- * add: the first channel of the first pixel (x: where tap 0 is, perhaps outside the input). */
-typedef struct tile {
-    const vec_window *s;
-    const float      *x, *add;
-    float            *y;
-    ptrdiff_t         x_row, x_tap, x_pixel; /* steps in x: a kernel row, a tap, an output pixel */
-    int               kh0, kh1, kw0, kw1;
-} tile;
-
-static inline __attribute__((always_inline)) void tile_lanes(const tile *t, const int pixels,
-                                                             size_t c, size_t n)
-{
-    const vec_window *s = t->s;
-    const size_t channels = (size_t)s->channels;
-    vec acc[8];
-    acc[0] = fetch(s->bias + c, n);
-    for (int i = 1; i < pixels; i++)
-        acc[i] = acc[0];
-    for (int kh = t->kh0; kh < t->kh1; kh++) {
-        const float *w = s->w + (size_t)(kh * s->kernel_w) * channels + c;
-        const float *x = t->x + kh * t->x_row + (ptrdiff_t)c;
-        for (int kw = t->kw0; kw < t->kw1; kw++) {
-            const vec wv = fetch(w + (size_t)kw * channels, n);
-            for (int i = 0; i < pixels; i++)
-                acc[i] += fetch(x + kw * t->x_tap + i * t->x_pixel, n) * wv;
-        }
-    }
-    for (int i = 0; i < pixels; i++) {
-        const size_t at = (size_t)i * channels + c;
-        if (t->add)
-            acc[i] += fetch(t->add + at, n);
-        put(t->y + at, vec_clamp(acc[i], spread(s->lo), spread(s->hi)), n);
-    }
-}
-
-static inline __attribute__((always_inline)) void tile_run(const tile *t, const int pixels)
-{
-    const size_t channels = (size_t)t->s->channels;
-    size_t c = 0;
-    for (; c + LANES <= channels; c += LANES)
-        tile_lanes(t, pixels, c, LANES);
-    if (c < channels)
-        tile_lanes(t, pixels, c, channels - c);
-}
-
-static void depthwise_row(const vec_window *s, const float *x, const float *add, float *y, int oh)
-{
-    const ptrdiff_t channels = s->channels, x_line = s->in_w * channels;
-    const int top = oh * s->stride_h - s->pad_top;
-    tile t = {.s = s, .x_row = s->dilation_h * x_line, .x_tap = s->dilation_w * channels,
-              .x_pixel = s->stride_w * channels};
-    meet(top, s->kernel_h, s->dilation_h, s->in_h, &t.kh0, &t.kh1);
-    for (int ow = 0; ow < s->out_w;) {
-        const int left = ow * s->stride_w - s->pad_left;
-        int ahead = 1;
-        meet(left, s->kernel_w, s->dilation_w, s->in_w, &t.kw0, &t.kw1);
-        if (t.kw0 == 0 && t.kw1 == s->kernel_w) { /* so do the next ones up to the right border */
-            const int reach = s->in_w - 1 - (s->kernel_w - 1) * s->dilation_w;
-            ahead = (reach - left) / s->stride_w + 1;
-            ahead = ahead < s->out_w - ow ? ahead : s->out_w - ow;
-        }
-        t.x = x + top * x_line + left * channels;
-        t.y = y + ow * channels;
-        t.add = add ? add + ow * channels : NULL;
-        if (ahead >= 8) {
-            tile_run(&t, 8);
-            ow += 8;
-        } else if (ahead >= 4) {
-            tile_run(&t, 4);
-            ow += 4;
-        } else if (ahead >= 2) {
-            tile_run(&t, 2);
-            ow += 2;
-        } else {
-            tile_run(&t, 1);
-            ow += 1;
-        }
-    }
-}
-
-void VEC(vec_depthwise)(const vec_window *s, const float *x, const float *add, float *y,
-                        size_t first, size_t last)
-{
-    const size_t image = (size_t)s->in_h * s->in_w * s->channels;
-    const size_t line = (size_t)s->out_w * s->channels;
-    for (size_t row = first; row < last; row++) {
-        const size_t b = row / (size_t)s->out_h;
-        depthwise_row(s, x + b * image, add ? add + row * line : NULL, y + row * line,
-                      (int)(row % (size_t)s->out_h));
-    }
-}
-
 /* --- pools ------------------------------------------------------------------------------------ */
-static inline __attribute__((always_inline)) void
-window_lanes(const float *x, size_t h, size_t row, size_t w, size_t column, size_t n, bool max,
-             float divisor, float *y)
+ALWAYS_INLINE void window_lanes(const float *x, size_t h, size_t row, size_t w, size_t column,
+                                size_t n, bool max, float divisor, float *y)
 {
     vec all = max ? fetch(x, n) : spread(0.0f);
     for (size_t i = 0; i < h; i++) {
@@ -134,9 +32,8 @@ window_lanes(const float *x, size_t h, size_t row, size_t w, size_t column, size
     put(y, max ? all : all / spread(divisor), n);
 }
 
-static inline __attribute__((always_inline)) void
-window_run(const float *x, size_t h, size_t row, size_t w, size_t column, size_t channels, bool max,
-           float divisor, float *y)
+ALWAYS_INLINE void window_run(const float *x, size_t h, size_t row, size_t w, size_t column,
+                              size_t channels, bool max, float divisor, float *y)
 {
     size_t c = 0;
     for (; c + LANES <= channels; c += LANES)
