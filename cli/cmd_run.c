@@ -46,25 +46,6 @@ static int load_inputs(const options *o, const rung_model *model, rung_tensor *a
     return EXIT_GOOD;
 }
 
-static size_t element_bytes(rung_dtype type)
-{
-    switch (type) {
-    case RUNG_F64: case RUNG_I64: case RUNG_U64: return 8;
-    case RUNG_F32: case RUNG_I32: case RUNG_U32: return 4;
-    case RUNG_F16: case RUNG_BF16: case RUNG_I16: case RUNG_U16: return 2;
-    case RUNG_U8: case RUNG_I8: case RUNG_BOOL: return 1;
-    default: return 0;
-    }
-}
-
-static size_t tensor_bytes(const rung_tensor *t)
-{
-    size_t n = element_bytes(t->type);
-    for (int i = 0; i < t->rank; i++)
-        n *= (size_t)t->dims[i];
-    return n;
-}
-
 static int feed(rung_session *s, const rung_tensor *arrays)
 {
     for (int i = 0; i < rung_session_n_inputs(s); i++) {
@@ -75,49 +56,68 @@ static int feed(rung_session *s, const rung_tensor *arrays)
                     rung_session_input_name(s, i));
             return EXIT_FAILED;
         }
-        memcpy(to->data, arrays[i].data, tensor_bytes(to)); /* the session took the array's dims */
+        memcpy(to->data, arrays[i].data, rung_tensor_bytes(to)); /* the session took the array's dims */
     }
     return EXIT_GOOD;
 }
 
-/* DIR/NAME.npy, characters of NAME outside [A-Za-z0-9._-] replaced by '_'. The caller frees it. */
-static char *output_path(const char *dir, const char *name)
+/* Characters outside [A-Za-z0-9._-] are '_' in a file's name. */
+static char file_char(char c)
 {
-    const size_t size = strlen(dir) + strlen(name) + sizeof "/.npy";
-    char *path = malloc(size);
-    if (!path)
-        return NULL;
-    const int at = snprintf(path, size, "%s/", dir);
-    snprintf(path + at, size - (size_t)at, "%s.npy", name);
-    for (size_t i = 0; i < strlen(name); i++) {
-        char *c = path + at + i;
-        if (!isalnum((unsigned char)*c) && *c != '.' && *c != '_' && *c != '-')
-            *c = '_';
+    return c == '\0' || isalnum((unsigned char)c) || strchr("._-", c) ? c : '_';
+}
+
+static bool same_file_name(const char *a, const char *b)
+{
+    while (*a && file_char(*a) == file_char(*b)) {
+        a++;
+        b++;
     }
+    return file_char(*a) == file_char(*b);
+}
+
+/* DIR/NAME.npy; DIR/NAME@2.npy, @3 ... where an output before has the same file name. The caller
+ * frees it; NULL: memory is out. */
+static char *output_path(const rung_session *s, int i, const char *dir)
+{
+    const char *name = rung_session_output_name(s, i);
+    char *path = NULL;
+    int same = 1, length;
+    for (int j = 0; j < i; j++)
+        same += same_file_name(rung_session_output_name(s, j), name);
+    if (same > 1)
+        length = asprintf(&path, "%s/%s@%d.npy", dir, name, same);
+    else
+        length = asprintf(&path, "%s/%s.npy", dir, name);
+    if (length < 0)
+        return NULL;
+    char *at = path + strlen(dir) + 1;
+    for (size_t k = 0; k < strlen(name); k++)
+        at[k] = file_char(at[k]);
     return path;
+}
+
+static int save_output(const rung_session *s, int i, const char *dir)
+{
+    rung_error err = { "out of memory" };
+    char *path = output_path(s, i, dir);
+    const bool saved = path && rung_npy_save(path, rung_session_output(s, i), &err) == RUNG_OK;
+    if (saved)
+        fprintf(stderr, "%s\n", path);
+    free(path);
+    return saved ? EXIT_GOOD : failed(&cmd_run, &err);
 }
 
 static int save_outputs(const rung_session *s, const char *dir)
 {
-    rung_error err;
     if (mkdir(dir, 0777) != 0 && errno != EEXIST) {
         fprintf(stderr, "rung run: cannot make folder '%s': %s\n", dir, strerror(errno));
         return EXIT_FAILED;
     }
-    for (int i = 0; i < rung_session_n_outputs(s); i++) {
-        char *path = output_path(dir, rung_session_output_name(s, i));
-        if (!path) {
-            fprintf(stderr, "rung run: out of memory\n");
-            return EXIT_FAILED;
-        }
-        const rung_status st = rung_npy_save(path, rung_session_output(s, i), &err);
-        if (st == RUNG_OK)
-            fprintf(stderr, "%s\n", path);
-        free(path);
-        if (st != RUNG_OK)
-            return failed(&cmd_run, &err);
-    }
-    return EXIT_GOOD;
+    int status = EXIT_GOOD;
+    for (int i = 0; i < rung_session_n_outputs(s) && status == EXIT_GOOD; i++)
+        status = save_output(s, i, dir);
+    return status;
 }
 
 static int run_model(const options *o, const rung_model *model, rung_tensor *arrays)
@@ -176,7 +176,8 @@ const command cmd_run = {
     "run", "runs a model on .npy arrays, writes its outputs as .npy",
     "Usage: rung run MODEL --input NAME=FILE.npy ... --output DIR [--threads N]\n\n"
     "Runs the model once. Open dimensions take the arrays' sizes. Each output is written to\n"
-    "DIR/NAME.npy; characters of NAME outside [A-Za-z0-9._-] become '_'.\n\n"
+    "DIR/NAME.npy; characters of NAME outside [A-Za-z0-9._-] become '_'. Where two outputs would\n"
+    "have one file, the second is NAME@2.npy.\n\n"
     "  --input NAME=FILE   one for every input of the model\n"
     "  -o, --output DIR    made when it is not there\n"
     "  --threads N         default: all processors\n\n"

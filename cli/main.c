@@ -3,16 +3,26 @@
 
 #include <signal.h>
 #include <string.h>
-#include <unistd.h>
 
 static const command *const commands[] = { &cmd_inspect, &cmd_quantize, &cmd_eval, &cmd_bench,
                                            &cmd_run, NULL };
 
+/* Ends the program by the signal, as if it had not been caught: the caller sees which it was. */
 static void on_signal(int sig)
 {
     rung_remove_temporaries();
     signal(sig, SIG_DFL);
     raise(sig);
+}
+
+/* A signal that the caller had ignored (nohup) stays ignored. */
+static void catch_signals(void)
+{
+    static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE };
+    struct sigaction now;
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+        if (sigaction(signals[i], NULL, &now) == 0 && now.sa_handler != SIG_IGN)
+            signal(signals[i], on_signal);
 }
 
 static void print_help(FILE *to)
@@ -29,9 +39,7 @@ static void print_help(FILE *to)
 int main(int argc, char **argv)
 {
     rung_error err;
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
-    signal(SIGHUP, on_signal);
+    catch_signals();
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         print_help(argc < 2 ? stderr : stdout);
         return argc < 2 ? EXIT_USAGE : EXIT_GOOD;

@@ -154,6 +154,8 @@ static int take(const command *c, options *o, int opt, const char *name)
     bool memory = true;
     if (take_flag(o, opt) || take_text(o, opt, optarg))
         return EXIT_GOOD;
+    if ((opt == 'x' || opt == 'O') && optarg[strspn(optarg, ",")] == '\0')
+        return misused(c, "--%s '%s': names are wanted, separated by commas", name, optarg);
     if (opt == 'x')
         memory = add_words(optarg, &o->exclude, &o->n_exclude);
     else if (opt == 'O')
@@ -168,6 +170,18 @@ static int take(const command *c, options *o, int opt, const char *name)
     return EXIT_FAILED;
 }
 
+/* What getopt refuses: word, a long option that takes no value ("--json=1") or is none; or optopt, a
+ * letter that may stand inside a word that getopt has not left yet. */
+static int unknown(const command *c, const char *word)
+{
+    for (const struct option *o = long_options; o->name; o++)
+        if (optopt == o->val && optopt != 'o' && strncmp(word, "--", 2) == 0)
+            return misused(c, "--%s takes no value", o->name);
+    if (optopt)
+        return misused(c, "unknown option '-%c'", optopt);
+    return misused(c, "unknown option '%s'", word);
+}
+
 int options_parse(const command *c, int argc, char **argv, const char *allowed, options *o)
 {
     int opt, index = -1, status;
@@ -177,7 +191,7 @@ int options_parse(const command *c, int argc, char **argv, const char *allowed, 
         if (opt == ':')
             return misused(c, "'%s' wants a value", argv[optind - 1]);
         if (opt == '?')
-            return misused(c, "unknown option '%s'", argv[optind - 1]);
+            return unknown(c, argv[optind - 1]);
         const char *name = opt == 'o' ? "output" : opt == 'h' ? "help" : long_options[index].name;
         if (!is_allowed(allowed, name))
             return misused(c, "--%s is not an option of this command", name);

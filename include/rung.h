@@ -86,6 +86,10 @@ typedef struct rung_tensor {
     void      *data;
 } rung_tensor;
 
+/* Bytes of t->data; SIZE_MAX: dims that are negative or do not fit, a type without a fixed size
+ * (RUNG_STRING), or t = NULL. */
+RUNG_API size_t rung_tensor_bytes(const rung_tensor *t);
+
 /* --- models ---------------------------------------------------------------------------------- */
 typedef struct rung_model rung_model;
 

@@ -1,8 +1,15 @@
 #include "api/handles.h"
 
+#include <sched.h>
 #include <string.h>
 
 #include "base/mem.h"
+
+static int n_processors(void)
+{
+    cpu_set_t usable;
+    return sched_getaffinity(0, sizeof usable, &usable) == 0 ? CPU_COUNT(&usable) : 1;
+}
 
 /* What one sample of the model's inputs looks like: unknown dims are 1, or 224 for the height and
  * width of images; the first dimension is the batch. */
@@ -54,7 +61,10 @@ rung_status rung_dataset_open(const char *spec, const char *pre, const rung_mode
         return fail(err, RUNG_EARGUMENT, "rung_dataset_open: spec and out must not be NULL");
     if (!pre && model)
         pre = graph_metadata(model->g, "rung.preprocess");
-    dataset_options opt = { .n_workers = n_threads };
+    if (n_threads < 0)
+        return fail(err, RUNG_EARGUMENT, "rung_dataset_open: %d threads; give 1 or more, or 0 for all "
+                    "processors", n_threads);
+    dataset_options opt = { .n_workers = n_threads ? n_threads : n_processors() };
     rung_status st = preprocess_parse(pre, &opt.pre, err);
     if (st != RUNG_OK)
         return st;

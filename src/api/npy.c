@@ -7,6 +7,16 @@
 #include "data/npy.h"
 #include "graph/graph.h"
 
+size_t rung_tensor_bytes(const rung_tensor *t)
+{
+    if (!t || t->rank < 0 || t->rank > RUNG_MAX_RANK)
+        return SIZE_MAX;
+    const size_t count = tensor_count(t);
+    /* Types without a fixed size have no bytes for one element. */
+    return count == SIZE_MAX || dtype_bytes(t->type, 1) == 0 ? SIZE_MAX
+                                                             : dtype_bytes(t->type, count);
+}
+
 rung_status rung_npy_load(const char *path, rung_tensor *t, rung_error *err)
 {
     if (!path || !t)
@@ -15,7 +25,7 @@ rung_status rung_npy_load(const char *path, rung_tensor *t, rung_error *err)
     rung_tensor read;
     rung_status st = mem ? npy_read_file(path, mem, &read, err) : fail_memory(err, path, 0);
     if (st == RUNG_OK) {
-        const size_t size = dtype_bytes(read.type, tensor_count(&read));
+        const size_t size = rung_tensor_bytes(&read);
         void *data = mem_alloc(size);
         if (data) {
             memcpy(data, read.data, size);

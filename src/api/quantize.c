@@ -15,7 +15,10 @@ static rung_status check_options(const rung_quant_options *o, rung_error *err)
                     dtype_name(o->act_type));
     if (o->n_threads < 0 || o->batch < 0 || o->n_exclude < 0 || o->n_ops < 0)
         return fail(err, RUNG_EARGUMENT, "numbers of threads, samples and names must not be negative");
-    return RUNG_OK;
+    if ((o->n_exclude && !o->exclude) || (o->n_ops && !o->ops))
+        return fail(err, RUNG_EARGUMENT, "names are counted but not given");
+    preprocess parsed;
+    return preprocess_parse(o->preprocess, &parsed, err);
 }
 
 rung_status rung_quantize_static(const rung_model *model, rung_dataset *data,

@@ -3,6 +3,7 @@
 #include "api/options.h"
 #include "base/mem.h"
 #include "engine/engine.h"
+#include "measure/measure.h"
 
 struct rung_session {
     engine *e;
@@ -16,9 +17,9 @@ static rung_status session_dims(const graph *g, const rung_session_options *o,
 {
     for (int i = 0; i < g->n_inputs; i++) {
         const value *v = &g->values[g->inputs[i]];
-        if (o->inputs && v->rank >= 0 && o->inputs[i].rank != v->rank)
-            return fail(err, RUNG_EARGUMENT, "input '%s' has %d dimensions, the array given has %d",
-                        v->name, v->rank, o->inputs[i].rank);
+        const rung_status st = o->inputs ? input_fits(v, &o->inputs[i], 0, err) : RUNG_OK;
+        if (st != RUNG_OK)
+            return st;
         const int64_t *from = o->inputs ? o->inputs[i].dims : v->dims;
         int64_t *d = arena_copy(mem, from, sizeof v->dims);
         if (!d)

@@ -1,8 +1,11 @@
 #include "base/progress.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { BAR = 20 }; /* columns: the whole line fits in 80 */
 
 double clock_seconds(void)
 {
@@ -21,11 +24,23 @@ static int print_time(char *text, size_t size, double seconds)
     return snprintf(text, size, "%lu:%02lu", s / 60, s % 60);
 }
 
-/* "calibrating  120/500 samples  45.1/s  0:08 left"; at the end the time that was needed. */
+/* "[#####---------------] " into text, which holds BAR + 4 characters. */
+static void print_bar(char *text, size_t done, size_t total)
+{
+    const size_t full = done >= total ? BAR : (size_t)((double)done / (double)total * BAR);
+
+    *text++ = '[';
+    for (size_t i = 0; i < BAR; i++)
+        *text++ = i < full ? '#' : '-';
+    memcpy(text, "] ", sizeof "] ");
+}
+
+/* "calibrating  120/500 samples  45.1/s  0:08 left", on a terminal with a bar before the numbers; at
+ * the end the time that was needed. */
 static void draw(progress *p, double now, bool ended)
 {
     const double elapsed = now - p->started, rate = elapsed > 0 ? (double)p->done / elapsed : 0;
-    char count[48], speed[32] = "", time[32] = "", line[256];
+    char count[48], speed[32] = "", time[32] = "", bar[BAR + 4] = "", line[256];
 
     if (p->total)
         snprintf(count, sizeof count, "%zu/%zu", p->done, p->total);
@@ -37,7 +52,9 @@ static void draw(progress *p, double now, bool ended)
         print_time(time, sizeof time, elapsed);
     else if (rate > 0 && p->total >= p->done && p->total)
         print_time(time, sizeof time, (double)(p->total - p->done) / rate);
-    snprintf(line, sizeof line, "%s  %s %s%s%s%s%s", p->what, count, p->unit, speed,
+    if (p->terminal && p->total)
+        print_bar(bar, p->done, p->total);
+    snprintf(line, sizeof line, "%s  %s%s %s%s%s%s%s", p->what, bar, count, p->unit, speed,
              time[0] ? "  " : "", time, time[0] && !ended ? " left" : "");
     if (p->terminal) /* back to the first column, and what an older line leaves is erased */
         fprintf(stderr, "\r%s\033[K%s", line, ended ? "\n" : "");

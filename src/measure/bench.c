@@ -37,6 +37,9 @@ static rung_status input_dims(const graph *g, const rung_bench_options *opt, con
     for (int i = 0; i < g->n_inputs; i++) {
         const value *v = &g->values[g->inputs[i]];
         if (opt->inputs) {
+            const rung_status st = input_fits(v, &opt->inputs[i], 0, err);
+            if (st != RUNG_OK)
+                return st;
             dims[i] = opt->inputs[i].dims;
             continue;
         }

@@ -73,13 +73,18 @@ static rung_status count_labels(const engine *e, const batch *b, tally *t, rung_
     return RUNG_OK;
 }
 
-static void count_agreement(const engine *e, const engine *ref, size_t n, tally *t)
+static rung_status count_agreement(const engine *e, const engine *ref, size_t n, tally *t,
+                                   rung_error *err)
 {
     const tensor *y = engine_output(e, 0), *r = engine_output(ref, 0);
     const size_t classes = (size_t)y->dims[1];
+    if (!is_scores(r) || r->dims[1] != y->dims[1] || (size_t)r->dims[0] < n)
+        return fail(err, RUNG_EARGUMENT, "the model's first output has scores of %zu classes, the "
+                    "reference's has not", classes);
     for (size_t i = 0; i < n; i++)
         t->agree += arg_max((const float *)y->data + i * classes, classes) ==
                     arg_max((const float *)r->data + i * classes, classes);
+    return RUNG_OK;
 }
 
 static rung_status count_noise(const engine *e, const engine *ref, const graph *g, size_t n,
@@ -160,7 +165,7 @@ static rung_status eval_batch(evaluation *v, const batch *b, rung_error *err)
     if (st == RUNG_OK && v->reference)
         st = count_noise(v->e, v->ref, v->g, b->n, &v->t, err);
     if (st == RUNG_OK && v->reference && v->t.has_scores)
-        count_agreement(v->e, v->ref, b->n, &v->t);
+        st = count_agreement(v->e, v->ref, b->n, &v->t, err);
     return st;
 }
 

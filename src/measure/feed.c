@@ -18,35 +18,60 @@ static const batch_input *batch_find(const batch *b, const graph *g, int i)
     return i == 0 && b->n_inputs == 1 && b->inputs[0].name[0] == '\0' ? &b->inputs[0] : NULL;
 }
 
-static const char *dims_text(const tensor *t, char *buf, size_t size)
+static const char *dims_text(int rank, const int64_t *dims, char *buf, size_t size)
 {
     size_t at = 0;
     buf[0] = '\0';
-    for (int i = 0; i < t->rank && at + 24 < size; i++)
-        at += (size_t)snprintf(buf + at, size - at, "%s%lld", i ? "x" : "", (long long)t->dims[i]);
-    return buf;
+    for (int i = 0; i < rank && at + 24 < size; i++) {
+        at += (size_t)snprintf(buf + at, size - at, "%s", i ? "x" : "");
+        at += dims[i] == DIM_UNKNOWN
+                  ? (size_t)snprintf(buf + at, size - at, "?")
+                  : (size_t)snprintf(buf + at, size - at, "%lld", (long long)dims[i]);
+    }
+    return rank == 0 ? "a single number" : buf;
+}
+
+rung_status input_fits(const value *v, const rung_tensor *given, int first, rung_error *err)
+{
+    char a[200], b[200];
+    bool fits = v->rank < 0 || given->rank == v->rank;
+    for (int d = first; fits && d < v->rank; d++)
+        fits = v->dims[d] == DIM_UNKNOWN || given->dims[d] == v->dims[d];
+    if (fits)
+        return RUNG_OK;
+    return fail(err, RUNG_EARGUMENT, "input '%s' is %s, the data is %s%s", v->name,
+                dims_text(v->rank, v->dims, a, sizeof a),
+                dims_text(given->rank, given->dims, b, sizeof b),
+                v->rank == 4 && given->rank == 4
+                    ? "; a --preprocess with resize and crop brings images to one size" : "");
+}
+
+/* A model whose number of samples is fixed is fed that many, though the batch holds fewer. */
+static rung_status dims_for_batch(const value *v, const batch_input *in, int64_t *dims,
+                                  rung_error *err)
+{
+    if (!in)
+        return fail(err, RUNG_EARGUMENT, "the data has no array for input '%s'; give it as an npz file "
+                    "with an array of that name", v->name);
+    const rung_status st = input_fits(v, &in->t, 1, err);
+    if (st != RUNG_OK)
+        return st;
+    memcpy(dims, in->t.dims, sizeof in->t.dims);
+    if (v->rank > 0 && v->dims[0] > dims[0])
+        dims[0] = v->dims[0];
+    return RUNG_OK;
 }
 
 rung_status engine_for_batch(const graph *g, const batch *b, int n_threads, const bool *observe,
                              engine **out, rung_error *err)
 {
-    const int64_t **dims = mem_zero((size_t)g->n_inputs + 1, sizeof *dims);
-    if (!dims)
-        return fail_memory(err, "input shapes", (size_t)g->n_inputs * sizeof *dims);
-    rung_status st = RUNG_OK;
+    const size_t n = (size_t)g->n_inputs + 1;
+    const int64_t **dims = mem_zero(n, sizeof *dims);
+    int64_t(*store)[RUNG_MAX_RANK] = mem_zero(n, sizeof *store);
+    rung_status st = dims && store ? RUNG_OK : fail_memory(err, "input shapes", n * sizeof *store);
     for (int i = 0; i < g->n_inputs && st == RUNG_OK; i++) {
-        const value *v = &g->values[g->inputs[i]];
-        const batch_input *in = batch_find(b, g, i);
-        char text[200];
-        if (!in)
-            st = fail(err, RUNG_EARGUMENT,
-                      "the data has no array for input '%s'; give it as an npz file with an array of "
-                      "that name", v->name);
-        else if (v->rank >= 0 && in->t.rank != v->rank)
-            st = fail(err, RUNG_EARGUMENT, "input '%s' has %d dimensions, the data has %d (%s)",
-                      v->name, v->rank, in->t.rank, dims_text(&in->t, text, sizeof text));
-        else
-            dims[i] = in->t.dims;
+        dims[i] = store[i];
+        st = dims_for_batch(&g->values[g->inputs[i]], batch_find(b, g, i), store[i], err);
     }
     if (st == RUNG_OK) {
         const engine_options opt = { .n_threads = n_threads, .input_dims = dims,
@@ -54,6 +79,7 @@ rung_status engine_for_batch(const graph *g, const batch *b, int n_threads, cons
         st = engine_create(g, &opt, out, err);
     }
     mem_free(dims);
+    mem_free(store);
     return st;
 }
 
@@ -105,9 +131,10 @@ static rung_status feed_one(const tensor *to, const batch_input *from, const cha
     for (int i = 1; same && i < t->rank; i++)
         same = t->dims[i] == to->dims[i];
     if (!same)
-        return fail(err, RUNG_EARGUMENT, "input '%s' is %s, the data is %s; a --preprocess with "
-                    "resize and crop brings images to one size", name,
-                    dims_text(to, a, sizeof a), dims_text(t, b, sizeof b));
+        return fail(err, RUNG_EARGUMENT, "input '%s' is %s here, the data is %s; all samples must "
+                    "have one size (--preprocess with resize and crop brings images to one)", name,
+                    dims_text(to->rank, to->dims, a, sizeof a),
+                    dims_text(t->rank, t->dims, b, sizeof b));
     const size_t n = tensor_count(t), all = tensor_count(to);
     if (t->type == to->type) {
         memcpy(to->data, t->data, dtype_bytes(t->type, n));

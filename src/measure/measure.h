@@ -5,15 +5,19 @@
 #include "data/data.h"
 #include "engine/engine.h"
 
+/* Whether an array of these dims can be input v: its rank, and each dim from `first` on that the
+ * model declares. The error names the input and both shapes. */
+rung_status input_fits(const value *v, const rung_tensor *given, int first, rung_error *err);
 /* Engine for g whose unknown dims are those of the batch (inputs matched by name, or the only one);
  * observe as in engine_options. */
 rung_status engine_for_batch(const graph *g, const batch *b, int n_threads, const bool *observe,
                              engine **out, rung_error *err);
-/* Copies a batch into the engine's inputs (converting types where exact). The batch may hold fewer samples than
- * the engine: the rest is zero. Errors name the input and both shapes. */
+/* Copies a batch into the engine's inputs (converting types where exact). The batch may hold fewer
+ * samples than the engine: the rest is zero. Errors name the input and both shapes. */
 rung_status engine_feed(engine *e, const graph *g, const batch *b, rung_error *err);
 
-/* A batch size that keeps the activations of g near 64 MB: 1 to 32; 1 where the model's batch is fixed at 1. */
+/* Samples at a time: the model's own number where it is fixed; else wanted, or (wanted = 0) what
+ * keeps the activations of g near 64 MB: 1 to 32. */
 int measure_batch_size(const graph *g, int wanted);
 
 typedef struct output_sqnr {

@@ -454,7 +454,8 @@ static void test_progress(void **state)
     assert_int_equal(count_char(text, '\n'), 2);
     assert_int_equal(count_char(text, '\r'), 0);
     printed(true, false, 500, text, sizeof text);
-    assert_non_null(strstr(text, "\rcalibrating  10/500 samples  3.3/s  2:27 left\033[K"));
+    assert_non_null(strstr(text, "\rcalibrating  [--------------------] 10/500 samples  3.3/s  "
+                                 "2:27 left\033[K"));
     assert_in_range(count_char(text, '\r'), 2, 12);
     printed(false, false, 0, text, sizeof text);
     assert_non_null(strstr(text, "calibrating  300 samples  "));
