@@ -181,44 +181,64 @@ INLINE __m512i broadcast4(const uint8_t *p)
 typedef struct block_out {
     const int32_t *bias;
     const float *mult;
-    const requant *q;
     uint8_t *y; /* first row, first column */
     size_t y_stride;
     int last; /* columns of the last register that exist: 1 to 16 */
+    float hi; /* of the requantization, before the zero point is added */
+    int16_t zero;
+    int8_t lo;
+    const int32_t *order; /* lane_order */
 } block_out;
 
-/* Four registers of 16 sums to bytes, register after register. A product below int32 becomes
- * INT32_MIN in the conversion, which saturates as it should; above, it must not get that far. */
-INLINE __m512i requant_4(const block_out *b, const __m512i sum[4], const __m512 mult[4])
+/* Packing works in 128-bit lanes: dword 4 l + j is lane l of register j. */
+static const int32_t lane_order[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+
+/* Its constants in registers: loaded once a tile, as for the compiler a store may change them. */
+typedef struct block_consts {
+    __m512 mult[4], hi;
+    __m512i zero, lo, order;
+} block_consts;
+
+INLINE block_consts load_consts(const block_out *b, int nv)
 {
-    const __m512 hi = _mm512_set1_ps((float)(b->q->hi - b->q->zero));
-    const __m512i zero = _mm512_set1_epi16((short)b->q->zero);
-    const __m512i lo = _mm512_set1_epi8((char)b->q->lo);
-    /* Packing works in 128-bit lanes: dword 4 l + j is lane l of register j. */
-    const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
-    __m512i i[4];
+    const __mmask16 last = (__mmask16)(0xffffu >> (16 - b->last));
+    block_consts k;
     UNROLL
-    for (int j = 0; j < 4; j++)
-        i[j] = _mm512_cvtps_epi32(
-            _mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[j]), mult[j]), hi));
-    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(i[0], i[1]), zero);
-    const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(i[2], i[3]), zero);
-    const __m512i bytes = _mm512_max_epu8(_mm512_packus_epi16(low, high), lo);
-    return _mm512_permutexvar_epi32(order, bytes);
+    for (int v = 0; v < 4; v++)
+        k.mult[v] = v < nv ? _mm512_maskz_loadu_ps(v == nv - 1 ? last : 0xffff, b->mult + 16 * v)
+                           : _mm512_setzero_ps();
+    k.hi = _mm512_set1_ps(b->hi);
+    k.zero = _mm512_set1_epi16(b->zero);
+    k.lo = _mm512_set1_epi8(b->lo);
+    k.order = _mm512_loadu_si512(b->order);
+    return k;
+}
+
+/* A product below int32 becomes INT32_MIN in the conversion, which saturates as it should; above,
+ * it must not get that far. */
+INLINE __m512i rounded(__m512i sum, __m512 mult, __m512 hi)
+{
+    return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), mult), hi));
+}
+
+/* Four registers of 16 rounded sums to bytes, register after register. */
+INLINE __m512i to_bytes(const block_consts *k, __m512i i0, __m512i i1, __m512i i2, __m512i i3)
+{
+    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(i0, i1), k->zero);
+    const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(i2, i3), k->zero);
+    const __m512i bytes = _mm512_max_epu8(_mm512_packus_epi16(low, high), k->lo);
+    return _mm512_permutexvar_epi32(k->order, bytes);
 }
 
 /* One row of nv registers. */
-INLINE void store_wide(const block_out *b, int nv, const __m512i acc[4], const __m512 mult[4],
+INLINE void store_wide(const block_out *b, const block_consts *k, int nv, const __m512i acc[4],
                        uint8_t *y)
 {
-    __m512i sum[4];
-    __m512 m[4];
+    __m512i i[4];
     UNROLL
-    for (int j = 0; j < 4; j++) {
-        sum[j] = acc[j < nv ? j : nv - 1];
-        m[j] = mult[j < nv ? j : nv - 1];
-    }
-    const __m512i bytes = requant_4(b, sum, m);
+    for (int v = 0; v < 4; v++)
+        i[v] = v < nv ? rounded(acc[v], k->mult[v], k->hi) : i[0];
+    const __m512i bytes = to_bytes(k, i[0], i[1], i[2], i[3]);
     if (nv == 4 && b->last == 16)
         _mm512_storeu_si512(y, bytes);
     else
@@ -226,24 +246,24 @@ INLINE void store_wide(const block_out *b, int nv, const __m512i acc[4], const _
 }
 
 /* Two rows of two registers. */
-INLINE void store_pair(const block_out *b, __m512i acc[8][4], int r, const __m512 mult[4],
+INLINE void store_pair(const block_out *b, const block_consts *k, __m512i acc[8][4], int r,
                        uint8_t *y)
 {
-    const __m512i sum[4] = {acc[r][0], acc[r][1], acc[r + 1][0], acc[r + 1][1]};
-    const __m512 m[4] = {mult[0], mult[1], mult[0], mult[1]};
-    const __m512i bytes = requant_4(b, sum, m);
+    const __m512i bytes = to_bytes(
+        k, rounded(acc[r][0], k->mult[0], k->hi), rounded(acc[r][1], k->mult[1], k->hi),
+        rounded(acc[r + 1][0], k->mult[0], k->hi), rounded(acc[r + 1][1], k->mult[1], k->hi));
     const __mmask32 there = ~UINT32_C(0) >> (16 - b->last);
     _mm256_mask_storeu_epi8(y, there, _mm512_castsi512_si256(bytes));
     _mm256_mask_storeu_epi8(y + b->y_stride, there, _mm512_extracti64x4_epi64(bytes, 1));
 }
 
 /* Four rows of one register. */
-INLINE void store_four(const block_out *b, __m512i acc[8][4], int r, const __m512 mult[4],
+INLINE void store_four(const block_out *b, const block_consts *k, __m512i acc[8][4], int r,
                        uint8_t *y)
 {
-    const __m512i sum[4] = {acc[r][0], acc[r + 1][0], acc[r + 2][0], acc[r + 3][0]};
-    const __m512 m[4] = {mult[0], mult[0], mult[0], mult[0]};
-    const __m512i bytes = requant_4(b, sum, m);
+    const __m512i bytes = to_bytes(
+        k, rounded(acc[r][0], k->mult[0], k->hi), rounded(acc[r + 1][0], k->mult[0], k->hi),
+        rounded(acc[r + 2][0], k->mult[0], k->hi), rounded(acc[r + 3][0], k->mult[0], k->hi));
     const __mmask16 there = (__mmask16)(0xffffu >> (16 - b->last));
     _mm_mask_storeu_epi8(y, there, _mm512_castsi512_si128(bytes));
     _mm_mask_storeu_epi8(y + b->y_stride, there, _mm512_extracti32x4_epi32(bytes, 1));
@@ -253,21 +273,18 @@ INLINE void store_four(const block_out *b, __m512i acc[8][4], int r, const __m51
 
 INLINE void store_tile(const block_out *b, int mr, int nv, __m512i acc[8][4])
 {
-    const __mmask16 last = (__mmask16)(0xffffu >> (16 - b->last));
-    __m512 mult[4];
-    uint8_t *y = b->y;
-    UNROLL
-    for (int v = 0; v < nv; v++)
-        mult[v] = _mm512_maskz_loadu_ps(v == nv - 1 ? last : 0xffff, b->mult + 16 * v);
+    __asm__ volatile("" : "+r"(b)); /* keeps the constants out of the dot products' registers */
+    const block_consts k = load_consts(b, nv);
     const int together = nv == 1 && mr % 4 == 0 ? 4 : nv == 2 && mr % 2 == 0 ? 2 : 1;
+    uint8_t *y = b->y;
     UNROLL
     for (int r = 0; r < mr; r += together, y += together * b->y_stride)
         if (together == 4)
-            store_four(b, acc, r, mult, y);
+            store_four(b, &k, acc, r, y);
         else if (together == 2)
-            store_pair(b, acc, r, mult, y);
+            store_pair(b, &k, acc, r, y);
         else
-            store_wide(b, nv, acc[r], mult, y);
+            store_wide(b, &k, nv, acc[r], y);
 }
 
 /* mr rows x nv registers. rows[r * taps + t] + x_offset is row r's first channel at tap t. Few
@@ -455,9 +472,15 @@ static void run_group(const conv_shape *s, const gemm_plan *p, const char *packe
     for (int block = b0; block < b1; block++) {
         const int v0 = block_start(p, block), v1 = block_start(p, block + 1);
         const size_t column = (size_t)g * p->out_c + 16 * (size_t)v0;
-        const block_out b = {
-            bias + 16 * (size_t)v0,        q->mult + column, q,
-            y + first * s->out_c + column, s->out_c,         v1 == p->vectors ? columns : 16};
+        const block_out b = {.bias = bias + 16 * (size_t)v0,
+                             .mult = q->mult + column,
+                             .y = y + first * s->out_c + column,
+                             .y_stride = s->out_c,
+                             .last = v1 == p->vectors ? columns : 16,
+                             .hi = (float)(q->hi - q->zero),
+                             .zero = (int16_t)q->zero,
+                             .lo = (int8_t)q->lo,
+                             .order = lane_order};
         const int8_t *wb = w + v0 * vector_bytes;
         switch (v1 - v0) {
         case 1:
