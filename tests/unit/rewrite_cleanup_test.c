@@ -90,6 +90,24 @@ static void what_does_something_stays(void **state)
     }
 }
 
+/* x [?,?] reshaped to its dims in reverse, [?,?]: that two dims are unknown makes nothing equal. */
+static void unknown_dims_are_not_equal(void **state)
+{
+    graph *g = kit_graph(op_find);
+    const int x = kit_input(g, "x", 2, DIMS(DIM_UNKNOWN, DIM_UNKNOWN));
+    const int order = kit_ints(g, "order", 2, DIMS(1, 0));
+    const int dims = kit_node(g, "Shape", "shape", 1, IDS(x));
+    const int back = kit_node(g, "Gather", "gather", 2, IDS(dims, order));
+    const int y = kit_node(g, "Reshape", "reshape", 2, IDS(x, back));
+    g->values[y].rank = 2;
+    g->values[y].dims[0] = g->values[y].dims[1] = DIM_UNKNOWN;
+    kit_output(g, kit_node(g, "Relu", "relu", 1, IDS(y)));
+    graph *after = kit_rewritten(g, rewrite_remove_identities, 3, 0);
+    kit_only(after, "Reshape");
+    graph_free(after);
+    graph_free(g);
+}
+
 /* Graph outputs keep their names: the maker before the no-op makes them. */
 static void noop_at_an_output(void **state)
 {
@@ -354,6 +372,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(noops_go),
         cmocka_unit_test(what_does_something_stays),
+        cmocka_unit_test(unknown_dims_are_not_equal),
         cmocka_unit_test(noop_at_an_output),
         cmocka_unit_test(captured_values_keep_their_names),
         cmocka_unit_test(dead_nodes_and_constants_go),
