@@ -7,12 +7,12 @@
 #include "engine/plan.h"
 
 struct engine {
-    plan      *p;
-    team      *t;
-    tensor    *inputs, *outputs;
+    plan *p;
+    team *t;
+    tensor *inputs, *outputs;
     engine_tap tap;
-    void      *tap_ctx;
-    bool       profile;
+    void *tap_ctx;
+    bool profile;
 };
 
 static tensor *border_tensors(const plan *p, const int *values, const int *slots, int n)

@@ -1,5 +1,5 @@
-/* A graph made executable: QDQ groups become integer steps, the rest float steps; buffers are placed
- * once; run allocates nothing. */
+/* A graph made executable: QDQ groups become integer steps, the rest float steps; buffers are
+ * placed once; run allocates nothing. */
 #ifndef RUNG_ENGINE_ENGINE_H
 #define RUNG_ENGINE_ENGINE_H
 

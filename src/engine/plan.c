@@ -10,12 +10,13 @@ static rung_status check_inputs(const plan *p, rung_error *err)
         const value *v = &p->g->values[p->g->inputs[i]];
         const value_info *info = &p->info[p->g->inputs[i]];
         if (info->rank < 0)
-            return fail(err, RUNG_EARGUMENT, "input '%s': the model does not say its shape, give it",
-                        v->name);
+            return fail(err, RUNG_EARGUMENT,
+                        "input '%s': the model does not say its shape, give it", v->name);
         for (int k = 0; k < info->rank; k++)
             if (info->dims[k] < 0)
-                return fail(err, RUNG_EARGUMENT, "input '%s': dimension %d (%s) is not known, give it",
-                            v->name, k, v->symbols[k] ? v->symbols[k] : "no name");
+                return fail(err, RUNG_EARGUMENT,
+                            "input '%s': dimension %d (%s) is not known, give it", v->name, k,
+                            v->symbols[k] ? v->symbols[k] : "no name");
     }
     return RUNG_OK;
 }

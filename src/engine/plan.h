@@ -1,8 +1,8 @@
 /* The plan: what engine_create makes of a graph and engine_run executes.
  *
- * Order of the making: plan_groups (which nodes run as one step), plan_emit (steps, and on demand the
- * conversions between forms of a value), plan_memory (one static buffer), plan_segments (parallel
- * regions). */
+ * Order of the making: plan_groups (which nodes run as one step), plan_emit (steps, and on demand
+ * the conversions between forms of a value), plan_memory (one static buffer), plan_segments
+ * (parallel regions). */
 #ifndef RUNG_ENGINE_PLAN_H
 #define RUNG_ENGINE_PLAN_H
 
@@ -10,8 +10,9 @@
 #include "engine/engine.h"
 #include "ops/step.h"
 
-/* How a value may lie in memory. A value of rank < 3 has no FORM_LAST of its own (it is FORM_PLAIN);
- * only int8 tensors have a FORM_RAW of their own: their other forms hold q + 128 as uint8. */
+/* How a value may lie in memory. A value of rank < 3 has no FORM_LAST of its own (it is
+ * FORM_PLAIN); only int8 tensors have a FORM_RAW of their own: their other forms hold q + 128 as
+ * uint8. */
 typedef enum form {
     FORM_PLAIN = 0, /* row-major, ONNX order */
     FORM_LAST,      /* N, spatial..., C */
@@ -21,103 +22,103 @@ typedef enum form {
 #define NO_SLOT (-1)
 
 typedef struct slot {
-    int         value;
-    form        f;
-    size_t      bytes;
-    int         root;   /* the slot whose memory it shares; itself when it is no view */
-    const void *data;   /* constants; NULL: in the plan's buffer */
-    bool        pinned; /* graph inputs and outputs: nothing else uses their memory */
-    int         first, last; /* steps that write and last read it (a root: with its views) */
-    size_t      offset; /* of a root, in the plan's buffer */
+    int value;
+    form f;
+    size_t bytes;
+    int root;         /* the slot whose memory it shares; itself when it is no view */
+    const void *data; /* constants; NULL: in the plan's buffer */
+    bool pinned;      /* graph inputs and outputs: nothing else uses their memory */
+    int first, last;  /* steps that write and last read it (a root: with its views) */
+    size_t offset;    /* of a root, in the plan's buffer */
 } slot;
 
 /* Several nodes that run as one step: n, then what is absorbed behind it. */
 typedef struct plan_unit {
-    const node  *n;
-    const node  *add, *clamp;
+    const node *n;
+    const node *add, *clamp;
     const node **quantizers; /* integer units: one per output of n, NULL where that is absent */
-    bool         integer;
-    const char  *why; /* not an integer unit, though Q/DQ pairs touch it: the reason; NULL: they do
-                       * not */
+    bool integer;
+    const char *why; /* not an integer unit, though Q/DQ pairs touch it: the reason; NULL: they do
+                      * not */
 } plan_unit;
 
 /* A failure inside a step: only eval steps and library calls can fail. */
 typedef struct step_failure {
     rung_status status;
-    rung_error  error;
+    rung_error error;
 } step_failure;
 
 typedef struct plan_step {
-    step          s;
-    const node   *n;
-    const char   *label;
-    int          *slots; /* n_in inputs (NO_SLOT: absent), then n_out outputs */
-    int           n_in, n_out;
-    void        **bufs;
-    bool          integer, parallel;
-    size_t        work; /* rough cost: bytes touched and multiplications */
+    step s;
+    const node *n;
+    const char *label;
+    int *slots; /* n_in inputs (NO_SLOT: absent), then n_out outputs */
+    int n_in, n_out;
+    void **bufs;
+    bool integer, parallel;
+    size_t work;           /* rough cost: bytes touched and multiplications */
     step_failure *failure; /* eval steps; NULL: cannot fail */
-    double        seconds;
+    double seconds;
 } plan_step;
 
 typedef enum segment_kind { SEGMENT_SERIAL, SEGMENT_PARALLEL, SEGMENT_LIBRARY } segment_kind;
 typedef struct segment {
     segment_kind kind;
-    size_t       first, end; /* steps */
+    size_t first, end; /* steps */
 } segment;
 
 typedef struct tap_point {
-    int    value, slot;
+    int value, slot;
     size_t after; /* shown when this many steps have run */
 } tap_point;
 
 typedef struct plan {
-    graph         *g;
-    arena         *mem;
-    value_info    *info; /* by value id */
-    uses           use;
-    const bool    *observe; /* may be NULL; only during the making */
+    graph *g;
+    arena *mem;
+    value_info *info; /* by value id */
+    uses use;
+    const bool *observe;     /* may be NULL; only during the making */
     const tensor **constant; /* by value id: the content where it is known before the run */
-    int          (*slot_of)[N_FORMS]; /* by value id */
-    plan_unit        **unit_at; /* by node index: the unit emitted there */
-    bool          *absorbed; /* by node index: part of a unit that is emitted elsewhere or by another */
-    bool           has_pairs; /* the model has Q/DQ nodes */
-    int            n_threads;
+    int (*slot_of)[N_FORMS]; /* by value id */
+    plan_unit **unit_at;     /* by node index: the unit emitted there */
+    bool *absorbed; /* by node index: part of a unit that is emitted elsewhere or by another */
+    bool has_pairs; /* the model has Q/DQ nodes */
+    int n_threads;
 
-    slot      *slots;
-    size_t     n_slots, cap_slots;
+    slot *slots;
+    size_t n_slots, cap_slots;
     plan_step *steps;
-    size_t     n_steps, cap_steps;
+    size_t n_steps, cap_steps;
     tap_point *taps;
-    size_t     n_taps, cap_taps;
-    segment   *segments;
-    size_t     n_segments;
+    size_t n_taps, cap_taps;
+    segment *segments;
+    size_t n_segments;
     float_island *islands;
-    size_t        n_islands, cap_islands;
+    size_t n_islands, cap_islands;
 
-    int           *input_slots, *output_slots; /* one per graph input, output */
-    unsigned char *buffer; /* mem_alloc'ed */
-    size_t         buffer_bytes;
+    int *input_slots, *output_slots; /* one per graph input, output */
+    unsigned char *buffer;           /* mem_alloc'ed */
+    size_t buffer_bytes;
     unsigned char *scratch; /* n_threads pieces of scratch_bytes */
-    size_t         scratch_bytes;
-    int64_t        macs, int_macs;
+    size_t scratch_bytes;
+    int64_t macs, int_macs;
 } plan;
 
 rung_status plan_build(const graph *g, const engine_options *opt, int n_threads, plan **out,
                        rung_error *err);
-void        plan_free(plan *p);
+void plan_free(plan *p);
 
-/* --- plan_groups.c --------------------------------------------------------------------------- */
+/* --- plan_groups.c --- */
 rung_status plan_groups(plan *p, rung_error *err);
-/* The parameters of a Q or DQ node that the integer steps can use: constant, one scale > 0, one zero
- * point of the 8-bit type. The zero point is given in the stored form (int8: + 128). */
+/* The parameters of a Q or DQ node that the integer steps can use: constant, one scale > 0, one
+ * zero point of the 8-bit type. The zero point is given in the stored form (int8: + 128). */
 bool quant_params(const plan *p, const node *n, float *scale, int *zero);
 /* The bounds of a Relu or Clip; false: another node, or bounds that are not constant. */
 bool clamp_bounds(const plan *p, const node *n, float *lo, float *hi);
 bool is_quantize(const node *n);
 bool is_dequantize(const node *n);
 
-/* --- plan_slots.c ---------------------------------------------------------------------------- */
+/* --- plan_slots.c --- */
 form form_of(const plan *p, int id, form f); /* f, or FORM_PLAIN where that is the same */
 /* A slot for a value in a form, without content yet. */
 rung_status slot_new(plan *p, int id, form f, int *out, rung_error *err);
@@ -126,10 +127,10 @@ rung_status slot_need(plan *p, int id, form f, int *out, rung_error *err);
 /* The form in which a value lies, or would lie at the least cost. */
 form slot_prefers(const plan *p, int id);
 bool value_is_quantized_source(const plan *p, int id); /* made by a plain DQ of a non-constant */
-int  root_of(const plan *p, int s);
+int root_of(const plan *p, int s);
 bool slot_is_constant(const plan *p, int s);
 
-/* --- plan_step.c ----------------------------------------------------------------------------- */
+/* --- plan_step.c --- */
 /* The operand that a slot (or NO_SLOT with a value that is constant) is to a lowering. */
 operand operand_of(const plan *p, int id, form f);
 /* Adds a step; one with constant inputs only is run now, its outputs become constants. A view makes
@@ -139,18 +140,18 @@ rung_status step_add(plan *p, const step *s, const node *n, const int *slots, in
 /* The step that evaluates n by op->eval. */
 rung_status eval_step(plan *p, const node *n, rung_error *err);
 
-/* --- plan_emit.c ----------------------------------------------------------------------------- */
+/* --- plan_emit.c, emit_float.c --- */
 rung_status plan_emit(plan *p, rung_error *err);
 /* Emits a Q or DQ node as a step of its own. */
 rung_status emit_quantize(plan *p, const node *n, rung_error *err);
 rung_status emit_dequantize(plan *p, const node *n, form f, rung_error *err);
 
-/* --- plan_memory.c --------------------------------------------------------------------------- */
+/* --- plan_memory.c --- */
 rung_status plan_memory(plan *p, rung_error *err);
 /* Whether no two slots that live at the same time overlap: for tests. */
 bool plan_memory_is_sound(const plan *p);
 
-/* --- plan_segments.c, run.c ------------------------------------------------------------------ */
+/* --- plan_segments.c, run.c --- */
 rung_status plan_segments(plan *p, rung_error *err);
 rung_status plan_run(plan *p, team *t, engine_tap tap, void *tap_ctx, bool profile,
                      rung_error *err);

@@ -1,5 +1,5 @@
-/* Which nodes run as one step. Only the graph's structure is looked at here; whether a kernel exists
- * is found when the unit is emitted, and a unit without one falls apart into its nodes. */
+/* Which nodes run as one step. Only the graph's structure is looked at here; whether a kernel
+ * exists is found when the unit is emitted, and a unit without one falls apart into its nodes. */
 #include "engine/plan.h"
 
 #include <math.h>
@@ -112,7 +112,7 @@ static const node *quantize_behind(const plan *p, int id)
 {
     const node *user = sole_user(p, id);
     float scale;
-    int   zero;
+    int zero;
     if (!user || !is_quantize(user) || user->inputs[0] != id ||
         !quant_params(p, user, &scale, &zero))
         return NULL;
@@ -123,7 +123,7 @@ bool value_is_quantized_source(const plan *p, int id)
 {
     const int producer = p->g->values[id].producer;
     float scale;
-    int   zero;
+    int zero;
     if (p->constant[id] || producer < 0 || !is_dequantize(&p->g->nodes[producer]))
         return false;
     return !p->constant[p->g->nodes[producer].inputs[0]] &&
@@ -159,9 +159,11 @@ static const char *inputs_not_integer(const plan *p, const node *n)
         const int producer = p->g->values[v].producer;
         if (value_is_quantized_source(p, v))
             any = true;
-        else if (producer < 0 || !is_dequantize(&p->g->nodes[producer]) ||
-                 !p->constant[p->g->nodes[producer].inputs[0]])
+        else if (producer < 0 || !is_dequantize(&p->g->nodes[producer]))
             return arena_printf(p->mem, "its input '%s' is not quantized", p->g->values[v].name);
+        else if (!p->constant[p->g->nodes[producer].inputs[0]])
+            return arena_printf(p->mem, "its input '%s' is not quantized to 8 bits per tensor",
+                                p->g->values[v].name);
     }
     return any ? NULL : "none of its inputs is a quantized activation";
 }
@@ -214,7 +216,8 @@ static const node *residual_behind(const plan *p, const node *n)
 {
     const int v = n->outputs[0];
     const node *user = sole_user(p, v);
-    if (!user || !is_op(user, "Add") || p->absorbed[index_of(p, user)] || p->unit_at[index_of(p, user)])
+    if (!user || !is_op(user, "Add") || p->absorbed[index_of(p, user)] ||
+        p->unit_at[index_of(p, user)])
         return NULL;
     const int other = user->inputs[user->inputs[0] == v];
     if (other == v || p->constant[other] || !same_shape(&p->info[other], &p->info[v]))

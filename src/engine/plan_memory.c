@@ -143,10 +143,10 @@ static rung_status check_size(slot *const *roots, size_t n, rung_error *err)
     size_t sum = 0;
     for (size_t i = 0; i < n; i++) {
         if (roots[i]->bytes > memory)
-            return fail(err, RUNG_EMEMORY, "a tensor of the model takes %zu MiB, the machine has %zu",
+            return fail(err, RUNG_EMEMORY,
+                        "a tensor of the model takes %zu MiB, the machine has %zu",
                         roots[i]->bytes >> 20, memory >> 20);
-        sum = sum > SIZE_MAX - aligned(roots[i]->bytes) ? SIZE_MAX
-                                                       : sum + aligned(roots[i]->bytes);
+        sum = sum > SIZE_MAX - aligned(roots[i]->bytes) ? SIZE_MAX : sum + aligned(roots[i]->bytes);
     }
     return sum == SIZE_MAX ? fail(err, RUNG_EMEMORY, "the model's tensors are too large") : RUNG_OK;
 }
@@ -163,7 +163,8 @@ static rung_status allocate(plan *p, size_t total, rung_error *err)
     if (!p->buffer)
         return fail_memory(err, "the model's buffers", total);
     size_t all;
-    if (!mul_fits(p->scratch_bytes, (size_t)p->n_threads, &all) || !(p->scratch = mem_alloc(all + 1)))
+    if (!mul_fits(p->scratch_bytes, (size_t)p->n_threads, &all) ||
+        !(p->scratch = mem_alloc(all + 1)))
         return fail_memory(err, "the threads' scratch", p->scratch_bytes);
     return RUNG_OK;
 }
@@ -179,8 +180,8 @@ static void bind_buffers(plan *p)
     for (size_t i = 0; i < p->n_steps; i++) {
         plan_step *s = &p->steps[i];
         for (int k = 0; k < s->n_in + s->n_out; k++)
-            s->bufs[k] = s->slots[k] == NO_SLOT ? NULL
-                                                : (void *)(uintptr_t)p->slots[s->slots[k]].data;
+            s->bufs[k] =
+                s->slots[k] == NO_SLOT ? NULL : (void *)(uintptr_t)p->slots[s->slots[k]].data;
     }
 }
 

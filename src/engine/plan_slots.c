@@ -95,8 +95,13 @@ static rung_status convert(plan *p, int id, int from, form f, int *out, rung_err
     in.constant = to.constant = NULL;
     if (p->slots[from].f == FORM_RAW)
         in.type = RUNG_I8;
-    const lowering l = {.n = n, .in = &in, .n_in = 1, .out = &to, .n_out = 1,
-                        .n_threads = p->n_threads, .mem = p->mem};
+    const lowering l = {.n = n,
+                        .in = &in,
+                        .n_in = 1,
+                        .out = &to,
+                        .n_out = 1,
+                        .n_threads = p->n_threads,
+                        .mem = p->mem};
     step s = {0};
     rung_status st = lower_convert(&l, &s, err);
     if (st == RUNG_OK)

@@ -135,8 +135,8 @@ rung_status step_add(plan *p, const step *s, const node *n, const int *slots, in
         return fail_memory(err, "the plan", sizeof *grown);
     p->steps = grown;
     char label[NODE_LABEL_SIZE];
-    plan_step made = {.s = *s, .n = n, .n_in = n_in, .n_out = n_out, .integer = integer,
-                      .failure = failure};
+    plan_step made = {
+        .s = *s, .n = n, .n_in = n_in, .n_out = n_out, .integer = integer, .failure = failure};
     made.work = work_of(p, s, slots, n_in + n_out);
     made.label = arena_strdup(p->mem, n ? node_label(p->g, n, label, sizeof label) : "input");
     made.slots = arena_copy(p->mem, slots, (size_t)(n_in + n_out) * sizeof *slots);
@@ -152,10 +152,10 @@ rung_status step_add(plan *p, const step *s, const node *n, const int *slots, in
 /* --- eval ------------------------------------------------------------------------------------ */
 
 typedef struct eval_params {
-    const node   *n;
-    int64_t       opset;
-    tensor       *in, *out;
-    int           n_in, n_out;
+    const node *n;
+    int64_t opset;
+    tensor *in, *out;
+    int n_in, n_out;
     step_failure *failure;
 } eval_params;
 
@@ -171,8 +171,13 @@ static void run_eval(const step *s, void *const *bufs, void *scratch, int thread
         e->in[i].data = bufs[i];
     for (int i = 0; i < e->n_out; i++)
         e->out[i].data = bufs[e->n_in + i];
-    const eval_args a = {.n = e->n, .opset = e->opset, .in = e->in, .n_in = e->n_in, .out = e->out,
-                         .n_out = e->n_out, .mem = mem};
+    const eval_args a = {.n = e->n,
+                         .opset = e->opset,
+                         .in = e->in,
+                         .n_in = e->n_in,
+                         .out = e->out,
+                         .n_out = e->n_out,
+                         .mem = mem};
     e->failure->status = e->n->op->eval(&a, &e->failure->error);
     arena_free(mem);
 }

@@ -47,8 +47,8 @@ rung_status plan_segments(plan *p, rung_error *err)
 }
 
 typedef struct region {
-    plan  *p;
-    team  *t;
+    plan *p;
+    team *t;
     size_t first, end;
 } region;
 

@@ -1,78 +1,80 @@
-/* The integer steps: what op_def.lower of the operators is made of. Each fills a step for a lowering
- * whose activations are quantized (stored as uint8) and whose weights are int8 constants; it returns
- * RUNG_EUNSUPPORTED with the reason where there is no kernel for the case (the node stays float) and
- * RUNG_EMODEL, naming the tensor, where the arithmetic could overflow. Parameters and packed weights
- * are put in l->mem. The parameter structs are public to those who print steps (emit). */
+/* The integer steps: what op_def.lower of the operators is made of. Each fills a step for a
+ * lowering whose activations are quantized (stored as uint8) and whose weights are int8 constants;
+ * it returns RUNG_EUNSUPPORTED with the reason where there is no kernel for the case (the node
+ * stays float) and RUNG_EMODEL, naming the tensor, where the arithmetic could overflow. Parameters
+ * and packed weights are put in l->mem. The parameter structs are public to those who print steps
+ * (emit). */
 #ifndef RUNG_OPS_LOWER_H
 #define RUNG_OPS_LOWER_H
 
 #include "kernels/kernels.h"
 #include "ops/step.h"
 
-/* --- lower_conv.c: Conv, ConvTranspose, Gemm, MatMul ------------------------------------------ */
+/* --- lower_conv.c: Conv, ConvTranspose, Gemm, MatMul --- */
 typedef struct conv_step {
     const conv_kernel *kernel;
-    conv_shape         shape;
-    requant            q;
-    int                x_zero, out; /* out: the output's place among the step's buffers */
-    const void        *packed;
+    conv_shape shape;
+    requant q;
+    int x_zero, out; /* out: the output's place among the step's buffers */
+    const void *packed;
 } conv_step;
 rung_status lower_conv(const lowering *l, step *s, rung_error *err);
 rung_status lower_conv_transpose(const lowering *l, step *s, rung_error *err);
 rung_status lower_gemm(const lowering *l, step *s, rung_error *err); /* Gemm and MatMul */
 
-/* --- lower_binary.c: Add, Sub, Mul ------------------------------------------------------------ */
+/* --- lower_binary.c: Add, Sub, Mul --- */
 /* The output as rows of n elements; row r (counted over `outer` dims) reads a and b at the sum of
  * its indices times the strides. */
 typedef struct binary_step {
     const binary_kernel *kernel;
-    binary_q             q;
-    bool                 swapped; /* a is operand 1 */
-    const uint8_t       *a_const, *b_const; /* constants in stored form; NULL: an operand */
-    int                  rank;              /* outer dims */
-    int64_t              outer[RUNG_MAX_RANK], a_strides[RUNG_MAX_RANK], b_strides[RUNG_MAX_RANK];
-    size_t               n_rows, n;
-    int                  b_step; /* the inner dim of b: 1 or 0 */
+    binary_q q;
+    bool swapped;                     /* a is operand 1 */
+    const uint8_t *a_const, *b_const; /* constants in stored form; NULL: an operand */
+    int rank;                         /* outer dims */
+    int64_t outer[RUNG_MAX_RANK], a_strides[RUNG_MAX_RANK], b_strides[RUNG_MAX_RANK];
+    size_t n_rows, n;
+    int b_step; /* the inner dim of b: 1 or 0 */
 } binary_step;
 rung_status lower_binary(const lowering *l, step *s, rung_error *err);
 
-/* --- lower_table.c: unary functions ------------------------------------------------------------ */
+/* --- lower_table.c: unary functions --- */
 typedef struct table_step {
     const table_kernel *kernel;
-    size_t              n;
-    int                 out; /* the output's place among the step's buffers */
-    uint8_t             table[256];
+    size_t n;
+    int out; /* the output's place among the step's buffers */
+    uint8_t table[256];
 } table_step;
 rung_status lower_table(const lowering *l, step *s, rung_error *err);
-/* The table that turns x's codes into y's, clamped to [lo, hi]; x may be a constant of int8 (then it
- * is indexed by the raw byte). False: the table changes nothing. */
+/* The table that turns x's codes into y's, clamped to [lo, hi]; x may be a constant of int8 (then
+ * it is indexed by the raw byte). False: the table changes nothing. */
 bool requantize_table(const operand *x, const operand *y, int lo, int hi, uint8_t table[256]);
 
-/* --- lower_pool.c: Max, Average, Global pools, ReduceMean over the image ------------------------ */
+/* --- lower_pool.c: Max, Average, Global pools, ReduceMean over the image --- */
 typedef struct pool_step {
     const pool_kernel *kernel;
-    pool_shape         shape;
-    pool_q             q;
-    int                out; /* the output's place among the step's buffers */
+    pool_shape shape;
+    pool_q q;
+    int out; /* the output's place among the step's buffers */
 } pool_step;
 rung_status lower_pool(const lowering *l, step *s, rung_error *err);
-/* Whether a reduction is over all axes behind the channels. axes: its input, NULL: the attribute. */
+/* Whether a reduction is over all axes behind the channels. axes: NULL: they are an attribute. */
 bool reduces_image(const node *n, const tensor *axes, int rank);
 
-/* --- lower_move.c: operators that only move elements, of any type (quantized or not) ------------- */
+/* --- lower_move.c: operators that only move elements, of any type (quantized or not) --- */
 /* One strided copy. */
 typedef struct move_part {
-    int            in, out; /* numbers of the step's buffers; in = -1: reads `fill` */
-    size_t         x_offset, y_offset; /* in elements */
-    copy_shape     shape;
+    int in, out;               /* numbers of the step's buffers; in = -1: reads `fill` */
+    size_t x_offset, y_offset; /* in elements */
+    copy_shape shape;
     const uint8_t *table; /* applied to each element on its way; NULL: none (elem is 1 otherwise) */
 } move_part;
 typedef struct move_step {
-    int           n_parts; /* they write disjoint places */
-    move_part    *parts;
+    int n_parts; /* they write disjoint places */
+    move_part *parts;
     unsigned char fill[8];
 } move_step;
-rung_status lower_view(const lowering *l, step *s, rung_error *err); /* Reshape, Flatten, Squeeze .. */
+rung_status lower_view(const lowering *l, step *s,
+                       rung_error *err); /* Reshape, Flatten, Squeeze .. */
 rung_status lower_transpose(const lowering *l, step *s, rung_error *err);
 rung_status lower_slice(const lowering *l, step *s, rung_error *err);
 rung_status lower_split(const lowering *l, step *s, rung_error *err);
@@ -82,37 +84,38 @@ rung_status lower_depth_space(const lowering *l, step *s, rung_error *err); /* b
 rung_status lower_expand(const lowering *l, step *s, rung_error *err);
 rung_status lower_tile(const lowering *l, step *s, rung_error *err);
 rung_status lower_gather(const lowering *l, step *s, rung_error *err);
-/* in[0] to out[0], the same values in another layout or (int8 in ONNX's form <-> stored form) type. */
+/* in[0] to out[0]: the same values in another layout, or int8 in ONNX's form <-> stored form. */
 rung_status lower_convert(const lowering *l, step *s, rung_error *err);
 /* Whether the op's lower is one of these: it then serves float tensors too. */
 bool lower_moves(const op_def *op);
 
-/* --- lower_resize.c, lower_softmax.c ------------------------------------------------------------- */
+/* --- lower_resize.c, lower_softmax.c --- */
 typedef struct resize_step {
-    int               batch, in_h, in_w, channels, out_h, out_w;
-    const int32_t    *rows, *cols;         /* nearest; else NULL */
+    int batch, in_h, in_w, channels, out_h, out_w;
+    const int32_t *rows, *cols;            /* nearest; else NULL */
     const resize_tap *row_taps, *col_taps; /* linear; else NULL */
-    pool_q            q;
-    int               out; /* the output's place among the step's buffers */
+    pool_q q;
+    int out; /* the output's place among the step's buffers */
 } resize_step;
 rung_status lower_resize(const lowering *l, step *s, rung_error *err);
 typedef struct softmax_step {
     size_t outer, n;
-    float  x_scale, y_scale;
-    int    y_zero, lo, hi;
+    float x_scale, y_scale;
+    int y_zero, lo, hi;
 } softmax_step;
 rung_status lower_softmax(const lowering *l, step *s, rung_error *err);
 
-/* --- lower_quantize.c: the pairs themselves ------------------------------------------------------ */
+/* --- lower_quantize.c: the pairs themselves --- */
 typedef struct quantize_step {
     size_t n;
-    float  scale;
-    int    zero, lo, hi;
+    float scale;
+    int zero, lo, hi;
 } quantize_step;
 rung_status lower_quantize(const lowering *l, step *s, rung_error *err);   /* float32 -> stored */
 rung_status lower_dequantize(const lowering *l, step *s, rung_error *err); /* stored -> float32 */
 
-/* --- common ---------------------------------------------------------------------------------------- */
+/* --- common
+ * ---------------------------------------------------------------------------------------- */
 size_t stored_count(const operand *o);
 /* Element strides of the ONNX dims in the operand's layout. */
 void stored_strides(const operand *o, int64_t strides[RUNG_MAX_RANK]);

@@ -4,9 +4,9 @@
 #include <math.h>
 #include <string.h>
 
-/* The axes of the output in storage order: extent, and the strides of both operands (0: repeats). */
+/* The output's axes in storage order: extent, and the strides of both operands (0: repeats). */
 typedef struct axes_of {
-    int     rank;
+    int rank;
     int64_t dims[RUNG_MAX_RANK], a[RUNG_MAX_RANK], b[RUNG_MAX_RANK];
 } axes_of;
 
@@ -121,23 +121,28 @@ static rung_status check_operand(const operand *o, rung_error *err)
 {
     if (!o->quantized || (o->type != RUNG_U8 && o->type != RUNG_I8) ||
         (o->constant && o->n_scales != 1))
-        return fail(err, RUNG_EUNSUPPORTED, "its operand '%s' is not quantized per tensor", o->name);
+        return fail(err, RUNG_EUNSUPPORTED, "its operand '%s' is not quantized per tensor",
+                    o->name);
     return RUNG_OK;
 }
 
 static void binary_params(const lowering *l, binary_step *p)
 {
     const operand *a = &l->in[p->swapped], *b = &l->in[!p->swapped], *y = &l->out[0];
-    p->q = (binary_q){.a_scale = a->scale, .b_scale = b->scale, .y_scale = y->scale,
+    p->q = (binary_q){.a_scale = a->scale,
+                      .b_scale = b->scale,
+                      .y_scale = y->scale,
                       .a_zero = a->zero + (a->type == RUNG_I8 ? 128 : 0),
                       .b_zero = b->zero + (b->type == RUNG_I8 ? 128 : 0),
-                      .y_zero = y->zero, .lo = l->q_lo, .hi = l->q_hi};
+                      .y_zero = y->zero,
+                      .lo = l->q_lo,
+                      .hi = l->q_hi};
     /* a - b is a + (-b): the formula of Add holds for a negative scale too. */
     if (strcmp(l->n->op_type, "Sub") == 0)
         *(p->swapped ? &p->q.a_scale : &p->q.b_scale) *= -1;
 }
 
-/* The inner axis: a has stride 1 there, b 1 or 0; the operands change places where that is needed. */
+/* Along the inner axis a has stride 1, b 1 or 0: the operands change places for that. */
 static void binary_loops(axes_of *x, binary_step *p)
 {
     merge(x);

@@ -7,6 +7,9 @@
 
 #include "ops/window.h"
 
+/* Far above what memory holds; below what 64 bits count in multiply-accumulates. */
+#define MAX_ELEMENTS ((size_t)1 << 31)
+
 static void run_conv(const step *s, void *const *bufs, void *scratch, int thread, int n_threads)
 {
     const conv_step *c = s->params;
@@ -26,8 +29,8 @@ static rung_status weights_int8(const lowering *l, const int8_t **out, rung_erro
         return RUNG_OK;
     }
     if (w->type != RUNG_U8 || w->zero != 128)
-        return fail(err, RUNG_EUNSUPPORTED, "its weight '%s' (%s) has zero point %d, not %d", w->name,
-                    dtype_name(w->type), w->zero, w->type == RUNG_U8 ? 128 : 0);
+        return fail(err, RUNG_EUNSUPPORTED, "its weight '%s' (%s) has zero point %d, not %d",
+                    w->name, dtype_name(w->type), w->zero, w->type == RUNG_U8 ? 128 : 0);
     int8_t *copy = arena_alloc(l->mem, n);
     if (!copy)
         return fail_memory(err, "weights", n);
@@ -108,8 +111,8 @@ static rung_status refuse_overflow(const lowering *l, int c, int64_t sum, const 
     const int64_t b = bias ? llabs((int64_t)bias[c]) : 0;
     if (255 * sum + b <= INT32_MAX)
         return RUNG_OK;
-    return fail(err, RUNG_EMODEL, "channel %d of weight '%s' could overflow the int32 accumulator", c,
-                l->in[1].name);
+    return fail(err, RUNG_EMODEL, "channel %d of weight '%s' could overflow the int32 accumulator",
+                c, l->in[1].name);
 }
 
 /* Weights of which each output channel is `per` numbers in a row. */
@@ -166,15 +169,16 @@ static rung_status finish(const lowering *l, const conv_kernel *kernel, const co
     if (st != RUNG_OK)
         return st;
     kernel->pack(shape, w, bias, c->x_zero, packed);
-    *s = (step){.kernel = name,
-                .run = run_conv,
-                .params = c,
-                .scratch_bytes = kernel->scratch_size(shape)};
+    *s = (step){
+        .kernel = name, .run = run_conv, .params = c, .scratch_bytes = kernel->scratch_size(shape)};
     return RUNG_OK;
 }
 
+/* Dims that the kernels can count, and so few elements that products with them stay in 64 bits. */
 static bool fits_int(const operand *o)
 {
+    if (stored_count(o) > MAX_ELEMENTS)
+        return false;
     for (int i = 0; i < o->rank; i++)
         if (o->dims[i] > INT32_MAX)
             return false;
@@ -190,11 +194,20 @@ static rung_status conv_shape_of(const lowering *l, const window *w, conv_shape 
     if (!fits_int(x) || !fits_int(y) || !fits_int(&l->in[1]))
         return fail(err, RUNG_EUNSUPPORTED, "a dimension does not fit int32");
     const int a = w->n - 1;
-    *s = (conv_shape){.batch = (int)x->dims[0], .in_h = 1, .in_w = (int)x->dims[w->n + 1],
-                      .in_c = (int)x->dims[1], .out_h = 1, .out_w = (int)y->dims[w->n + 1],
-                      .out_c = (int)y->dims[1], .kernel_h = 1, .kernel_w = (int)w->kernel[a],
-                      .stride_h = 1, .stride_w = (int)w->strides[a], .dilation_h = 1,
-                      .dilation_w = (int)w->dilations[a], .pad_left = (int)w->begin[a],
+    *s = (conv_shape){.batch = (int)x->dims[0],
+                      .in_h = 1,
+                      .in_w = (int)x->dims[w->n + 1],
+                      .in_c = (int)x->dims[1],
+                      .out_h = 1,
+                      .out_w = (int)y->dims[w->n + 1],
+                      .out_c = (int)y->dims[1],
+                      .kernel_h = 1,
+                      .kernel_w = (int)w->kernel[a],
+                      .stride_h = 1,
+                      .stride_w = (int)w->strides[a],
+                      .dilation_h = 1,
+                      .dilation_w = (int)w->dilations[a],
+                      .pad_left = (int)w->begin[a],
                       .groups = (int)node_int(l->n, "group", 1)};
     if (w->n == 2) {
         s->in_h = (int)x->dims[2];
@@ -209,8 +222,8 @@ static rung_status conv_shape_of(const lowering *l, const window *w, conv_shape 
 
 static int64_t conv_macs(const conv_shape *s, const operand *positions)
 {
-    return (int64_t)(stored_count(positions) / (size_t)positions->dims[1]) *
-           (s->in_c / s->groups) * s->kernel_h * s->kernel_w * s->out_c;
+    return (int64_t)(stored_count(positions) / (size_t)positions->dims[1]) * (s->in_c / s->groups) *
+           s->kernel_h * s->kernel_w * s->out_c;
 }
 
 /* Scales on the output channels, or one for all. */
@@ -303,9 +316,20 @@ rung_status lower_gemm(const lowering *l, step *s, rung_error *err)
         return st;
     const int k = (int)l->in[1].dims[transposed], n = (int)l->in[1].dims[!transposed];
     const int m = (int)(stored_count(&l->out[0]) / (size_t)n);
-    const conv_shape shape = {.batch = 1, .in_h = 1, .in_w = m, .in_c = k, .out_h = 1, .out_w = m,
-                              .out_c = n, .kernel_h = 1, .kernel_w = 1, .stride_h = 1,
-                              .stride_w = 1, .dilation_h = 1, .dilation_w = 1, .groups = 1};
+    const conv_shape shape = {.batch = 1,
+                              .in_h = 1,
+                              .in_w = m,
+                              .in_c = k,
+                              .out_h = 1,
+                              .out_w = m,
+                              .out_c = n,
+                              .kernel_h = 1,
+                              .kernel_w = 1,
+                              .stride_h = 1,
+                              .stride_w = 1,
+                              .dilation_h = 1,
+                              .dilation_w = 1,
+                              .groups = 1};
     if ((!transposed && (st = transpose_weights(l, (size_t)k, (size_t)n, &w, err)) != RUNG_OK) ||
         (st = bias_int32(l, n, &bias, err)) != RUNG_OK ||
         (st = check_rows(l, w, n, (size_t)k, bias, err)) != RUNG_OK)

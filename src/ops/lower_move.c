@@ -62,8 +62,9 @@ rung_status mover_begin(mover *b, const lowering *l, rung_error *err)
     if (!b->m)
         return fail_memory(err, "a step", sizeof *b->m);
     b->elem = movable_size(l->out[0].type);
-    return b->elem ? RUNG_OK : fail(err, RUNG_EUNSUPPORTED, "cannot move elements of type %s",
-                                    dtype_name(l->out[0].type));
+    return b->elem ? RUNG_OK
+                   : fail(err, RUNG_EUNSUPPORTED, "cannot move elements of type %s",
+                          dtype_name(l->out[0].type));
 }
 
 /* The table between two operands; *out = NULL where codes stay as they are. */
@@ -72,7 +73,8 @@ static rung_status part_table(const lowering *l, const operand *x, const operand
 {
     *out = NULL;
     if (x->quantized != y->quantized || (x->constant && x->quantized && x->n_scales != 1))
-        return fail(err, RUNG_EUNSUPPORTED, "its operand '%s' is not quantized per tensor", x->name);
+        return fail(err, RUNG_EUNSUPPORTED, "its operand '%s' is not quantized per tensor",
+                    x->name);
     const bool codes = (x->type == RUNG_U8 || x->type == RUNG_I8) && y->type == RUNG_U8;
     if (x->type != y->type && !codes)
         return fail(err, RUNG_EUNSUPPORTED, "its operand '%s' has another type", x->name);
@@ -90,8 +92,11 @@ rung_status mover_add(mover *b, int in, int out, int64_t x_offset, int64_t y_off
                       rung_error *err)
 {
     const lowering *l = b->l;
-    move_part p = {.in = in, .out = l->n_in + out, .x_offset = (size_t)x_offset,
-                   .y_offset = (size_t)y_offset, .shape = {.elem = (int)b->elem}};
+    move_part p = {.in = in,
+                   .out = l->n_in + out,
+                   .x_offset = (size_t)x_offset,
+                   .y_offset = (size_t)y_offset,
+                   .shape = {.elem = (int)b->elem}};
     if (in >= 0) {
         const rung_status st = part_table(l, &l->in[in], &l->out[out], &p.table, err);
         if (st != RUNG_OK)
@@ -109,8 +114,8 @@ rung_status mover_add(mover *b, int in, int out, int64_t x_offset, int64_t y_off
         p.shape.y_strides[p.shape.rank++] = y_strides[i];
     }
     copy_shape_normalise(&p.shape);
-    move_part *grown = arena_grow(l->mem, b->m->parts, &b->cap, (size_t)b->m->n_parts + 1,
-                                  sizeof *grown);
+    move_part *grown =
+        arena_grow(l->mem, b->m->parts, &b->cap, (size_t)b->m->n_parts + 1, sizeof *grown);
     if (!grown)
         return fail_memory(err, "a step", sizeof *grown);
     b->m->parts = grown;
@@ -316,8 +321,9 @@ rung_status lower_depth_space(const lowering *l, step *s, rung_error *err)
     /* n, c, h, i, w, j: row h * k + i and column w * k + j of the wide side. */
     const int64_t c = wide->dims[1];
     const int64_t dims[6] = {deep->dims[0], c, deep->dims[2], k, deep->dims[3], k};
-    const int64_t in_deep[6] = {ds[0], crd ? ds[1] * k * k : ds[1], ds[2],
-                                crd ? ds[1] * k : ds[1] * c * k, ds[3], crd ? ds[1] : ds[1] * c};
+    const int64_t in_deep[6] = {ds[0], crd ? ds[1] * k * k : ds[1],
+                                ds[2], crd ? ds[1] * k : ds[1] * c * k,
+                                ds[3], crd ? ds[1] : ds[1] * c};
     const int64_t in_wide[6] = {ws[0], ws[1], ws[2] * k, ws[2], ws[3] * k, ws[3]};
     st = mover_add(&b, 0, 0, 0, 0, 6, dims, to_space ? in_deep : in_wide,
                    to_space ? in_wide : in_deep, err);
@@ -327,9 +333,9 @@ rung_status lower_depth_space(const lowering *l, step *s, rung_error *err)
 
 bool lower_moves(const op_def *op)
 {
-    return op->lower && (op->lower == lower_view || op->lower == lower_transpose ||
-                         op->lower == lower_slice || op->lower == lower_split ||
-                         op->lower == lower_concat || op->lower == lower_pad ||
-                         op->lower == lower_depth_space || op->lower == lower_expand ||
-                         op->lower == lower_tile || op->lower == lower_gather);
+    return op->lower &&
+           (op->lower == lower_view || op->lower == lower_transpose || op->lower == lower_slice ||
+            op->lower == lower_split || op->lower == lower_concat || op->lower == lower_pad ||
+            op->lower == lower_depth_space || op->lower == lower_expand ||
+            op->lower == lower_tile || op->lower == lower_gather);
 }

@@ -6,8 +6,8 @@
 
 typedef struct mover {
     const lowering *l;
-    move_step      *m;
-    size_t          elem, cap;
+    move_step *m;
+    size_t elem, cap;
 } mover;
 
 /* Where operands of different type, or partly quantized, or of elements that cannot be moved singly

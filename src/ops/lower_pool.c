@@ -24,9 +24,17 @@ static rung_status global_shape(const lowering *l, pool_shape *s, rung_error *er
     for (int i = 2; i < x->rank; i++)
         if (!x->dims[i] || (image *= (size_t)x->dims[i]) > (1u << 23))
             return fail(err, RUNG_EUNSUPPORTED, "its image has no or more than 2^23 positions");
-    *s = (pool_shape){.batch = (int)x->dims[0], .in_h = (int)image, .in_w = 1,
-                      .channels = (int)x->dims[1], .out_h = 1, .out_w = 1, .kernel_h = (int)image,
-                      .kernel_w = 1, .stride_h = 1, .stride_w = 1, .dilation_h = 1,
+    *s = (pool_shape){.batch = (int)x->dims[0],
+                      .in_h = (int)image,
+                      .in_w = 1,
+                      .channels = (int)x->dims[1],
+                      .out_h = 1,
+                      .out_w = 1,
+                      .kernel_h = (int)image,
+                      .kernel_w = 1,
+                      .stride_h = 1,
+                      .stride_w = 1,
+                      .dilation_h = 1,
                       .dilation_w = 1};
     return RUNG_OK;
 }
@@ -41,11 +49,19 @@ static rung_status window_shape(const lowering *l, pool_shape *s, rung_error *er
     if (w.n > 2)
         return fail(err, RUNG_EUNSUPPORTED, "there is no integer kernel for %d spatial axes", w.n);
     const int a = w.n - 1;
-    *s = (pool_shape){.batch = (int)x->dims[0], .in_h = 1, .in_w = (int)x->dims[w.n + 1],
-                      .channels = (int)x->dims[1], .out_h = 1, .out_w = (int)y->dims[w.n + 1],
-                      .kernel_h = 1, .kernel_w = (int)w.kernel[a], .stride_h = 1,
-                      .stride_w = (int)w.strides[a], .dilation_h = 1,
-                      .dilation_w = (int)w.dilations[a], .pad_left = (int)w.begin[a],
+    *s = (pool_shape){.batch = (int)x->dims[0],
+                      .in_h = 1,
+                      .in_w = (int)x->dims[w.n + 1],
+                      .channels = (int)x->dims[1],
+                      .out_h = 1,
+                      .out_w = (int)y->dims[w.n + 1],
+                      .kernel_h = 1,
+                      .kernel_w = (int)w.kernel[a],
+                      .stride_h = 1,
+                      .stride_w = (int)w.strides[a],
+                      .dilation_h = 1,
+                      .dilation_w = (int)w.dilations[a],
+                      .pad_left = (int)w.begin[a],
                       .count_pad = node_int(l->n, "count_include_pad", 0) != 0};
     if (w.n == 2) {
         s->in_h = (int)x->dims[2];
@@ -103,8 +119,12 @@ rung_status lower_pool(const lowering *l, step *s, rung_error *err)
     st = windowed ? window_shape(l, &p->shape, err) : global_shape(l, &p->shape, err);
     if (st != RUNG_OK)
         return st;
-    p->q = (pool_q){.x_scale = x->scale, .y_scale = y->scale, .x_zero = x->zero, .y_zero = y->zero,
-                    .lo = l->q_lo, .hi = l->q_hi};
+    p->q = (pool_q){.x_scale = x->scale,
+                    .y_scale = y->scale,
+                    .x_zero = x->zero,
+                    .y_zero = y->zero,
+                    .lo = l->q_lo,
+                    .hi = l->q_hi};
     p->out = l->n_in;
     p->kernel = max        ? KERNEL_PICK(max_pool_u8)
                 : windowed ? KERNEL_PICK(avg_pool_u8)

@@ -9,8 +9,8 @@ static void run_quantize(const step *s, void *const *bufs, void *scratch, int th
     size_t first, end;
     kernel_share(q->n, 64, thread, n_threads, &first, &end);
     if (first < end)
-        KERNEL_PICK(quantize_u8)->run(x + first, end - first, q->scale, q->zero, q->lo, q->hi,
-                                      y + first);
+        KERNEL_PICK(quantize_u8)
+            ->run(x + first, end - first, q->scale, q->zero, q->lo, q->hi, y + first);
 }
 
 static void run_dequantize(const step *s, void *const *bufs, void *scratch, int thread,
@@ -31,8 +31,8 @@ static rung_status finish(const lowering *l, const operand *codes, const char *k
     quantize_step *q = arena_zero(l->mem, 1, sizeof *q);
     if (!q)
         return fail_memory(err, "a step", sizeof *q);
-    *q = (quantize_step){.n = stored_count(codes), .scale = codes->scale, .zero = codes->zero,
-                         .hi = 255};
+    *q = (quantize_step){
+        .n = stored_count(codes), .scale = codes->scale, .zero = codes->zero, .hi = 255};
     *s = (step){.kernel = kernel, .run = run, .params = q};
     return RUNG_OK;
 }

@@ -61,8 +61,7 @@ static rung_status check_resize(const lowering *l, const resize *r, rung_error *
     if (r->mode == RESIZE_NEAREST && (l->q_lo != 0 || l->q_hi != 255))
         return fail(err, RUNG_EUNSUPPORTED, "a clamp follows it");
     for (int i = 0; i < x->rank; i++)
-        if (x->dims[i] > INT32_MAX || y->dims[i] > INT32_MAX ||
-            (i < 2 && x->dims[i] != y->dims[i]))
+        if (x->dims[i] > INT32_MAX || y->dims[i] > INT32_MAX || (i < 2 && x->dims[i] != y->dims[i]))
             return fail(err, RUNG_EUNSUPPORTED, "it resizes more than the image");
     return RUNG_OK;
 }
@@ -73,7 +72,8 @@ rung_status lower_resize(const lowering *l, step *s, rung_error *err)
     resize r;
     if (!x->quantized || x->constant || !x->channels_last || x->rank < 3 || x->rank > 4)
         return fail(err, RUNG_EUNSUPPORTED, "its input is not a quantized image");
-    rung_status st = resize_of(l->n, constant_at(l, 2), constant_at(l, 3), x->rank, x->dims, &r, err);
+    rung_status st =
+        resize_of(l->n, constant_at(l, 2), constant_at(l, 3), x->rank, x->dims, &r, err);
     if (st != RUNG_OK || (st = check_resize(l, &r, err)) != RUNG_OK)
         return st;
     resize_step *p = arena_zero(l->mem, 1, sizeof *p);
@@ -86,8 +86,12 @@ rung_status lower_resize(const lowering *l, step *s, rung_error *err)
     p->in_w = (int)x->dims[w];
     p->out_h = h == 2 ? (int)y->dims[2] : 1;
     p->out_w = (int)y->dims[w];
-    p->q = (pool_q){.x_scale = x->scale, .y_scale = y->scale, .x_zero = x->zero, .y_zero = y->zero,
-                    .lo = l->q_lo, .hi = l->q_hi};
+    p->q = (pool_q){.x_scale = x->scale,
+                    .y_scale = y->scale,
+                    .x_zero = x->zero,
+                    .y_zero = y->zero,
+                    .lo = l->q_lo,
+                    .hi = l->q_hi};
     p->out = l->n_in;
     const bool nearest = r.mode == RESIZE_NEAREST;
     if (nearest) {
@@ -96,7 +100,8 @@ rung_status lower_resize(const lowering *l, step *s, rung_error *err)
     } else if ((st = taps_of(l, &r, h, p->out_h, &p->row_taps, err)) == RUNG_OK) {
         st = taps_of(l, &r, w, p->out_w, &p->col_taps, err);
     }
-    *s = (step){.kernel = nearest ? "resize_nearest_u8" : "resize_linear_u8", .run = run_resize,
+    *s = (step){.kernel = nearest ? "resize_nearest_u8" : "resize_linear_u8",
+                .run = run_resize,
                 .params = p};
     return st;
 }

@@ -24,8 +24,13 @@ rung_status lower_softmax(const lowering *l, step *s, rung_error *err)
     if (!p)
         return fail_memory(err, "a step", sizeof *p);
     const size_t n = (size_t)x->dims[axis];
-    *p = (softmax_step){.outer = stored_count(x) / n, .n = n, .x_scale = x->scale,
-                        .y_scale = y->scale, .y_zero = y->zero, .lo = l->q_lo, .hi = l->q_hi};
+    *p = (softmax_step){.outer = stored_count(x) / n,
+                        .n = n,
+                        .x_scale = x->scale,
+                        .y_scale = y->scale,
+                        .y_zero = y->zero,
+                        .lo = l->q_lo,
+                        .hi = l->q_hi};
     *s = (step){.kernel = "softmax_u8", .run = run_softmax, .params = p};
     return RUNG_OK;
 }

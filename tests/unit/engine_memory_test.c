@@ -19,12 +19,24 @@ static graph *random_graph(uint64_t seed)
         const int a = values[rng_below(&b.r, (uint64_t)n)];
         const int c = values[rng_below(&b.r, (uint64_t)n)];
         switch (rng_below(&b.r, 6)) {
-        case 0: values[n++] = build_conv(&b, a, 4, 4, 3, false); break;
-        case 1: values[n++] = build_node(&b, "Add", (int[]){a, c, -1}, NULL); break;
-        case 2: values[n++] = build_node(&b, "Relu", (int[]){a, -1}, NULL); break;
-        case 3: values[n++] = build_pair(&b, a, ACTIVATION_SCALE, 128); break;
-        case 4: values[n++] = build_node(&b, "Mul", (int[]){a, c, -1}, NULL); break;
-        default: values[n++] = build_node(&b, "Sigmoid", (int[]){a, -1}, NULL); break;
+        case 0:
+            values[n++] = build_conv(&b, a, 4, 4, 3, false);
+            break;
+        case 1:
+            values[n++] = build_node(&b, "Add", (int[]){a, c, -1}, NULL);
+            break;
+        case 2:
+            values[n++] = build_node(&b, "Relu", (int[]){a, -1}, NULL);
+            break;
+        case 3:
+            values[n++] = build_pair(&b, a, ACTIVATION_SCALE, 128);
+            break;
+        case 4:
+            values[n++] = build_node(&b, "Mul", (int[]){a, c, -1}, NULL);
+            break;
+        default:
+            values[n++] = build_node(&b, "Sigmoid", (int[]){a, -1}, NULL);
+            break;
         }
     }
     build_output(&b, values[n - 1]);

@@ -13,10 +13,10 @@
 #include "onnx/onnx.h"
 
 typedef struct session {
-    arena         *mem;
-    graph         *g;
-    engine        *e;
-    tensor        *inputs;
+    arena *mem;
+    graph *g;
+    engine *e;
+    tensor *inputs;
     const int64_t **dims;
 } session;
 

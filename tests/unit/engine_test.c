@@ -114,7 +114,7 @@ static void fused_equals_unfused(void **state)
 }
 
 typedef struct shown {
-    int    values[64];
+    int values[64];
     size_t n, counts[64];
     double sums[64];
 } shown;
@@ -206,7 +206,8 @@ static graph *wide_graph(bool int8)
 {
     builder b = build_begin(11);
     int x = build_input(&b, "x", 4, (int64_t[]){1, 8, 40, 40});
-    x = int8 ? build_pair_int8(&b, x, ACTIVATION_SCALE, -3) : build_pair(&b, x, ACTIVATION_SCALE, 125);
+    x = int8 ? build_pair_int8(&b, x, ACTIVATION_SCALE, -3)
+             : build_pair(&b, x, ACTIVATION_SCALE, 125);
     for (int i = 0; i < 3; i++) {
         int y = build_conv(&b, x, 8, 8, 3, true);
         y = build_node(&b, "Relu", (int[]){y, -1}, NULL);
