@@ -105,13 +105,14 @@ static uint16_t to_bfloat(double v)
     return (uint16_t)(bits >> 16);
 }
 
-/* Element i of `bits` (4 or 2): the first of a byte is the lowest. */
+/* Element i of `bits` (4 or 2): the first of a byte is the lowest, and clears the others. */
 static void store_packed(tensor *t, size_t i, unsigned bits, int64_t v)
 {
     const size_t per_byte = 8 / bits;
     const unsigned shift = (unsigned)(i % per_byte) * bits, mask = ((1u << bits) - 1) << shift;
     uint8_t *byte = (uint8_t *)t->data + i / per_byte;
-    *byte = (uint8_t)((*byte & ~mask) | (((unsigned)v << shift) & mask));
+    const unsigned before = shift == 0 ? 0 : *byte & ~mask;
+    *byte = (uint8_t)(before | (((unsigned)v << shift) & mask));
 }
 
 void store_doubles(tensor *t, size_t first, size_t n, const double *v)

@@ -170,6 +170,8 @@ static void eval_groups(const eval_args *a, size_t groups, size_t per)
 {
     const tensor *x = &a->in[0];
     const size_t inner = dims_product(x->dims, 2, x->rank), channels = (size_t)x->dims[1];
+    if (channels == 0)
+        return;
     const size_t size = channels / groups * inner;
     for (size_t g = 0; size && g < (size_t)x->dims[0] * groups; g++) {
         const moments m = moments_of(x, g * size, size, node_float(a->n, "epsilon", 1e-5f), false);

@@ -177,6 +177,8 @@ static rung_status pad_eval(const eval_args *a, rung_error *err)
         return st;
     if (with && tensor_count(with) == 0)
         return fail(err, RUNG_EMODEL, "constant_value is empty");
+    if (tensor_count(&a->out[0]) == 0)
+        return RUNG_OK;
     if (!maps_alloc(a->mem, &a->out[0], maps))
         return fail_memory(err, "index maps", (size_t)a->out[0].rank * sizeof **maps);
     for (int d = 0; d < x->rank; d++) {
@@ -233,6 +235,8 @@ static rung_status tile_eval(const eval_args *a, rung_error *err)
         (st = tiled_dims(&a->in[1], x->rank, x->dims, dims, err)) ||
         (st = op_check_output(&a->out[0], x->rank, dims, err)))
         return st;
+    if (tensor_count(&a->out[0]) == 0)
+        return RUNG_OK;
     if (!maps_alloc(a->mem, &a->out[0], maps))
         return fail_memory(err, "index maps", (size_t)a->out[0].rank * sizeof **maps);
     for (int d = 0; d < x->rank; d++) {

@@ -289,12 +289,12 @@ static rung_status eval_weighted(const eval_args *a, const resize *r, rung_error
         if (r->scale[i] == 1 && r->in[i] == r->out[i])
             continue;
         const size_t outer = dims_product(dims, 0, i), inner = dims_product(dims, i + 1, r->rank);
-        n = outer * (size_t)r->out[i] * inner;
-        double *y = arena_zero(a->mem, n + 1, sizeof *y);
-        if (!y)
-            return fail_memory(err, "a resampled axis", n * sizeof *y);
-        resample(r, i, outer, inner, x, y);
         dims[i] = r->out[i];
+        n = dims_count(r->rank, dims);
+        double *y = n == SIZE_MAX ? NULL : arena_zero(a->mem, n, sizeof *y);
+        if (!y)
+            return fail_memory(err, "a resampled axis", n);
+        resample(r, i, outer, inner, x, y);
         x = y;
     }
     for (size_t i = 0; !dtype_is_float(a->out[0].type) && i < n; i++)
@@ -314,6 +314,8 @@ static rung_status resize_eval(const eval_args *a, rung_error *err)
         return st;
     if (r.coordinates == COORD_TF_CROP_AND_RESIZE || (r.antialias && r.mode != RESIZE_NEAREST))
         return fail(err, RUNG_EUNSUPPORTED, "tf_crop_and_resize and antialias are not supported");
+    if (tensor_count(&a->out[0]) == 0)
+        return RUNG_OK;
     if (r.mode != RESIZE_NEAREST)
         return eval_weighted(a, &r, err);
     if (!maps_alloc(a->mem, &a->out[0], maps))
