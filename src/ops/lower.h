@@ -114,8 +114,7 @@ typedef struct quantize_step {
 rung_status lower_quantize(const lowering *l, step *s, rung_error *err);   /* float32 -> stored */
 rung_status lower_dequantize(const lowering *l, step *s, rung_error *err); /* stored -> float32 */
 
-/* --- common
- * ---------------------------------------------------------------------------------------- */
+/* --- common --- */
 size_t stored_count(const operand *o);
 /* Element strides of the ONNX dims in the operand's layout. */
 void stored_strides(const operand *o, int64_t strides[RUNG_MAX_RANK]);
