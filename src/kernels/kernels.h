@@ -155,7 +155,8 @@ void copy_strided(const copy_shape *s, const void *x, void *y, int thread, int n
 void copy_shape_normalise(copy_shape *s);
 
 /* Resize, channels-last. nearest: x row rows[oh], column cols[ow]. linear: two taps a side with
- * float32 weights; the result is requantized with pool_q's formula (docs/arithmetic.md). */
+ * float32 weights, computed on dequantized values and quantized (docs/arithmetic.md). For ONNX
+ * Runtime's bytes w0 = |at - i1| and w1 = |at - i0| in float32, 0.5 each where i0 = i1. */
 void resize_nearest_u8(const uint8_t *x, int batch, int in_h, int in_w, int channels,
                        const int32_t *rows, int out_h, const int32_t *cols, int out_w, uint8_t *y,
                        int thread, int n_threads);

@@ -24,6 +24,8 @@ EXPORT void ort_mul(const uint8_t *a, const uint8_t *b, int b_step, size_t n, co
 EXPORT void ort_pool(int kind, const int *shape, const uint8_t *x, const params *p, uint8_t *y);
 EXPORT void ort_unary(int kind, const uint8_t *x, size_t n, const params *p, uint8_t *y);
 EXPORT void ort_softmax(const uint8_t *x, size_t outer, size_t n, const params *p, uint8_t *y);
+EXPORT void ort_resize(const int *v, const resize_tap *rows, const resize_tap *cols,
+                       const uint8_t *x, const params *p, uint8_t *y);
 EXPORT void ort_quantize(const float *x, size_t n, const params *p, uint8_t *y);
 
 static conv_shape conv_shape_of(const int *v)
@@ -122,4 +124,12 @@ void ort_softmax(const uint8_t *x, size_t outer, size_t n, const params *p, uint
 void ort_quantize(const float *x, size_t n, const params *p, uint8_t *y)
 {
     KERNEL_PICK(quantize_u8)->run(x, n, p->scale[2], p->zero[2], 0, 255, y);
+}
+
+/* v: batch, in_h, in_w, channels, out_h, out_w. */
+void ort_resize(const int *v, const resize_tap *rows, const resize_tap *cols, const uint8_t *x,
+                const params *p, uint8_t *y)
+{
+    const pool_q q = {p->scale[0], p->scale[2], p->zero[0], p->zero[2], 0, 255};
+    resize_linear_u8(x, v[0], v[1], v[2], v[3], rows, v[4], cols, v[5], &q, y, 0, 1);
 }

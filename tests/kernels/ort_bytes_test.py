@@ -223,6 +223,36 @@ class Cases:
                              ctypes.byref(params(xq, xq, yq)), pointer(y))
         return want, y
 
+    @staticmethod
+    def taps(size, out):
+        """resize_tap of each output position: half_pixel coordinates, in float32."""
+        scale = np.float32(out / size)
+        at = (np.arange(out, dtype=np.float32) + np.float32(0.5)) / scale - np.float32(0.5)
+        at = np.clip(at, 0, size - 1).astype(np.float32)
+        i0 = np.minimum(at.astype(np.int32), size - 1)
+        i1 = np.minimum(i0 + 1, size - 1)
+        same = i0 == i1
+        taps = np.zeros(out, [("i0", "i4"), ("i1", "i4"), ("w0", "f4"), ("w1", "f4")])
+        taps["i0"], taps["i1"] = i0, i1
+        taps["w0"] = np.where(same, 0.5, np.abs(at - i1.astype(np.float32)))
+        taps["w1"] = np.where(same, 0.5, np.abs(at - i0.astype(np.float32)))
+        return taps
+
+    def resize(self):
+        xq, c = self.q(), self.integer(1, 20)
+        yq = xq if self.integer(0, 1) else self.q()
+        h, w, oh, ow = (self.integer(1, 24) for _ in range(4))
+        x, g = self.u8(1, c, h, w), Graph()
+        sizes = g.constant("sizes", np.array([1, c, oh, ow], np.int64))
+        want = g.finish("Resize", [g.activation("x", x.shape, xq), "", "", sizes], yq, {"x": x},
+                        mode="linear", coordinate_transformation_mode="half_pixel")
+        xl = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+        y = np.empty((1, oh, ow, c), np.uint8)
+        self.lib.ort_resize(ints(1, h, w, c, oh, ow), pointer(keep(self.taps(h, oh))),
+                            pointer(keep(self.taps(w, ow))), pointer(xl),
+                            ctypes.byref(params(xq, xq, yq)), pointer(y))
+        return want, y.transpose(0, 3, 1, 2)
+
     def quantize(self):
         q, n = self.q(), self.integer(1, 3000)
         x = self.rng.normal(0, 8, n).astype(np.float32)
@@ -242,7 +272,7 @@ class Cases:
 
 
 OPERATORS = ["conv", "gemm", "add", "mul", "max_pool", "average_pool", "global_average_pool",
-             "sigmoid", "leaky_relu", "softmax", "quantize"]
+             "sigmoid", "leaky_relu", "softmax", "resize", "quantize"]
 
 
 def main():
