@@ -224,7 +224,11 @@ rung_status lib_pack(lib *c, const lowering *l, int arg, const dnnl_memory_desc_
         const float *in;
         void        *out;
     } from_data = {data};
+    /* One thread: weights are small, and waking others costs more, the most on a busy machine. */
+    const int threads = omp_get_max_threads();
+    omp_set_num_threads(1);
     const dnnl_status_t done = reorder(c, from, from_data.out, c->args[c->n_args - 1].memory, to);
+    omp_set_num_threads(threads);
     return done == dnnl_success ? RUNG_OK : lib_fail(err, done, "reorder of the weights");
 }
 
