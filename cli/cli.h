@@ -42,7 +42,8 @@ int failed(const command *c, const rung_error *err);
 /* The same for a mistake in the call, with a hint at --help; returns EXIT_USAGE. */
 int misused(const command *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Flushes standard output; a write that failed (disk full, closed pipe) is a failure. */
+/* Flushes standard output; a write that failed (disk full, closed pipe) is a failure. c: NULL before
+ * there is a command. */
 int finish(const command *c);
 
 #endif

@@ -1,8 +1,10 @@
 /* rung: the command line. */
 #include "cli.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 static const command *const commands[] = { &cmd_inspect, &cmd_quantize, &cmd_eval, &cmd_bench,
                                            &cmd_run, NULL };
@@ -23,6 +25,18 @@ static void catch_signals(void)
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
         if (sigaction(signals[i], NULL, &now) == 0 && now.sa_handler != SIG_IGN)
             signal(signals[i], on_signal);
+    signal(SIGXFSZ, SIG_IGN); /* a file over the limit: the write fails and the sentence says so */
+}
+
+/* A standard stream that is closed would be the next file opened, and take our messages. Opened for
+ * reading only, so that writing there still fails. */
+static bool open_standard_streams(void)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_RDONLY);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    return fd >= 0 && close(fd) == 0;
 }
 
 static void print_help(FILE *to)
@@ -39,14 +53,16 @@ static void print_help(FILE *to)
 int main(int argc, char **argv)
 {
     rung_error err;
+    if (!open_standard_streams())
+        return EXIT_FAILED;
     catch_signals();
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         print_help(argc < 2 ? stderr : stdout);
-        return argc < 2 ? EXIT_USAGE : EXIT_GOOD;
+        return argc < 2 ? EXIT_USAGE : finish(NULL);
     }
     if (strcmp(argv[1], "--version") == 0) {
         printf("rung %s\n", rung_version());
-        return EXIT_GOOD;
+        return finish(NULL);
     }
     if (rung_check_cpu(&err) != RUNG_OK) {
         fprintf(stderr, "rung: %s\n", err.message);

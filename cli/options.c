@@ -26,7 +26,8 @@ int finish(const command *c)
 {
     if (fflush(stdout) == 0 && !ferror(stdout))
         return EXIT_GOOD;
-    fprintf(stderr, "rung %s: cannot write to standard output: %s\n", c->name, strerror(errno));
+    fprintf(stderr, "rung%s%s: cannot write to standard output: %s\n", c ? " " : "",
+            c ? c->name : "", strerror(errno));
     return EXIT_FAILED;
 }
 
