@@ -140,6 +140,10 @@ static dnnl_status_t describe_best(lib *c, const lowering *l, const_dnnl_op_desc
                                    const dnnl_memory_desc_t *dst)
 {
     const epilogue none = {.add = -1};
+    if (c->slow_epilogue) {
+        c->after = l->epi;
+        return describe_primitive(c, op, &none, dst);
+    }
     dnnl_status_t st = describe_primitive(c, op, &l->epi, dst);
     const bool wrong = st == dnnl_success && l->epi.add >= 0 && adds_wrongly(c, dst);
     if (!wrong && (st != dnnl_unimplemented || (l->epi.add < 0 && !l->epi.clamp)))

@@ -18,6 +18,7 @@ typedef struct lib {
     dnnl_exec_arg_t       args[LIB_MAX_ARGS + 1]; /* the scratchpad is the last */
     int                   bufs[LIB_MAX_ARGS]; /* where args[i] finds its data; -1: its own */
     int                   n_args, n_bound;
+    bool                  slow_epilogue; /* set before lib_create: a second pass does it */
     epilogue              after; /* what the primitive does not take of the epilogue */
     int                   out_buf;
     size_t                out_count;
