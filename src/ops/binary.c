@@ -10,7 +10,7 @@
 
 #define CHUNK 256
 
-/* --- formulas: of floats in double, of integers modulo 2^64 (unsigned64: the bits are uint64) --- */
+/* --- formulas: floats in double, integers modulo 2^64 (unsigned64: the bits are uint64) ------- */
 #define F(name, formula)                                                                           \
     static double name(double x, double y)                                                         \
     {                                                                                              \
@@ -334,7 +334,8 @@ const op_def op_mod = {.name = "Mod", .domain = "", .infer = mod_infer, .eval = 
 const op_def op_mul = {BINARY("Mul"), QUANT_OPERANDS};
 const op_def op_or = {BINARY("Or"), .layout = LAYOUT_FOLLOWS};
 const op_def op_prelu = {.name = "PRelu", .domain = "", .infer = prelu_infer, .eval = binary_eval,
-                         .lower = lower_table, .layout = LAYOUT_FOLLOWS};
+                         .lower = lower_table, .quant = {QUANT_COMPUTE, .activations = 1},
+                         .layout = LAYOUT_FOLLOWS};
 const op_def op_pow = {.name = "Pow", .domain = "", .infer = pow_infer, .eval = binary_eval,
                        .layout = LAYOUT_FOLLOWS};
 const op_def op_sub = {BINARY("Sub"), QUANT_OPERANDS};

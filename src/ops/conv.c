@@ -11,7 +11,8 @@ static rung_status check_groups(int64_t group, int64_t channels, int64_t per_gro
                                 rung_error *err)
 {
     if (group < 1 || (first != DIM_UNKNOWN && first % group != 0))
-        return fail(err, RUNG_EMODEL, "group = %lld does not divide the weight's first dimension %lld",
+        return fail(err, RUNG_EMODEL,
+                    "group = %lld does not divide the weight's first dimension %lld",
                     (long long)group, (long long)first);
     if (channels == DIM_UNKNOWN || per_group == DIM_UNKNOWN)
         return RUNG_OK;
@@ -48,7 +49,8 @@ static rung_status conv_infer(const infer_args *a, rung_error *err)
 {
     dtype type;
     rung_status st;
-    if ((st = op_counts(a, 2, 3, 1, err)) || (st = op_same_type(a, 0, 2, TYPES_FLOAT, &type, err)) ||
+    if ((st = op_counts(a, 2, 3, 1, err)) ||
+        (st = op_same_type(a, 0, 2, TYPES_FLOAT, &type, err)) ||
         (st = conv_shape_infer(a, type, err)))
         return st;
     return op_vector(a, 2, a->out[0].rank < 0 ? DIM_UNKNOWN : a->out[0].dims[1], err);
@@ -66,8 +68,9 @@ typedef struct conv_args {
 static rung_status load_conv(const eval_args *a, bool transposed, conv_args *c, rung_error *err)
 {
     const tensor *x = &a->in[0], *w = &a->in[1], *b = eval_in(a, 2);
-    rung_status st = transposed ? window_conv_transpose(a->n, x->rank, x->dims, w->dims, &c->win, err)
-                                : window_conv(a->n, x->rank, x->dims, w->dims, &c->win, err);
+    rung_status st = transposed
+                         ? window_conv_transpose(a->n, x->rank, x->dims, w->dims, &c->win, err)
+                         : window_conv(a->n, x->rank, x->dims, w->dims, &c->win, err);
     if (st || (st = taps_init(&c->taps, &c->win, x->dims + 2, transposed, a->mem, err)))
         return st;
     c->batch = (size_t)x->dims[0];
@@ -107,8 +110,9 @@ static void eval_position(const conv_args *c, size_t at, bool transposed)
         for (size_t m = 0; m < outs; m++) {
             const size_t g = m / c->out_per_group;
             const float *x = c->x + (n * ins + g * c->in_per_group) * c->in_size;
-            const size_t row = transposed ? g * c->in_per_group * c->out_per_group + m % c->out_per_group
-                                          : m * c->in_per_group;
+            const size_t row = transposed
+                                   ? g * c->in_per_group * c->out_per_group + m % c->out_per_group
+                                   : m * c->in_per_group;
             const size_t hop = transposed ? c->out_per_group * c->kernel_size : c->kernel_size;
             const double bias = c->bias ? c->bias[m] : 0;
             c->y[(n * outs + m) * c->out_size + at] =

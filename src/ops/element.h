@@ -12,7 +12,8 @@ void load_ints(const tensor *t, size_t first, size_t n, int64_t *v);
 /* Stores with one rounding to the type (half to even). Integers: truncated toward zero and
  * saturated, NaN gives 0; BOOL: v != 0. */
 void store_doubles(tensor *t, size_t first, size_t n, const double *v);
-/* Stores modulo 2^bits; elements that share a byte are stored in their order (two's complement); BOOL: v != 0; floats: rounded. */
+/* Stores modulo 2^bits (two's complement); elements that share a byte are stored in their order.
+ * BOOL: v != 0; floats: rounded. */
 void store_ints(tensor *t, size_t first, size_t n, const int64_t *v);
 
 /* The range of an integer type (up to 32 bits wide; 4 and 2 bits too); false: no such type. */

@@ -77,8 +77,8 @@ static rung_status gather_elements_infer(const infer_args *a, rung_error *err)
         return st;
     for (int i = 0; i < x->rank; i++) {
         if (i != axis && x->dims[i] != DIM_UNKNOWN && index->dims[i] > x->dims[i])
-            return fail(err, RUNG_EMODEL, "dimension %d of the indices is %lld, of the data %lld", i,
-                        (long long)index->dims[i], (long long)x->dims[i]);
+            return fail(err, RUNG_EMODEL, "dimension %d of the indices is %lld, of the data %lld",
+                        i, (long long)index->dims[i], (long long)x->dims[i]);
     }
     return op_shape(&a->out[0], x->type, x->rank, index->dims, err);
 }
@@ -152,8 +152,8 @@ static rung_status depth_to_space_infer(const infer_args *a, rung_error *err)
         return st;
     const int64_t *x = a->in[0]->dims;
     dims[0] = x[0];
-    if ((st = divide(x[1], b * b, 1, &dims[1], err)) || (st = multiply(x[2], b, 2, &dims[2], err)) ||
-        (st = multiply(x[3], b, 3, &dims[3], err)))
+    if ((st = divide(x[1], b * b, 1, &dims[1], err)) ||
+        (st = multiply(x[2], b, 2, &dims[2], err)) || (st = multiply(x[3], b, 3, &dims[3], err)))
         return st;
     return op_shape(&a->out[0], a->in[0]->type, 4, dims, err);
 }
@@ -166,8 +166,8 @@ static rung_status space_to_depth_infer(const infer_args *a, rung_error *err)
         return st;
     const int64_t *x = a->in[0]->dims;
     dims[0] = x[0];
-    if ((st = multiply(x[1], b * b, 1, &dims[1], err)) || (st = divide(x[2], b, 2, &dims[2], err)) ||
-        (st = divide(x[3], b, 3, &dims[3], err)))
+    if ((st = multiply(x[1], b * b, 1, &dims[1], err)) ||
+        (st = divide(x[2], b, 2, &dims[2], err)) || (st = divide(x[3], b, 3, &dims[3], err)))
         return st;
     return op_shape(&a->out[0], a->in[0]->type, 4, dims, err);
 }
@@ -218,8 +218,13 @@ const op_def op_depth_to_space = {.name = "DepthToSpace", .domain = "",
                                   .infer = depth_to_space_infer, .eval = depth_to_space_eval,
                                   .lower = lower_depth_space,
                                   MOVED, .layout = LAYOUT_CHANNELS};
-const op_def op_gather = {.name = "Gather", .domain = "", .infer = gather_infer,
-                          .eval = gather_eval, .lower = lower_gather, MOVED, .layout = LAYOUT_PLAIN};
+const op_def op_gather = {.name = "Gather",
+                          .domain = "",
+                          .infer = gather_infer,
+                          .eval = gather_eval,
+                          .lower = lower_gather,
+                          MOVED,
+                          .layout = LAYOUT_PLAIN};
 const op_def op_gather_elements = {.name = "GatherElements", .domain = "",
                                    .infer = gather_elements_infer, .eval = gather_elements_eval,
                                    MOVED, .layout = LAYOUT_PLAIN};

@@ -406,5 +406,10 @@ const op_def op_slice = {.name = "Slice", .domain = "", .infer = slice_infer, .e
                          .lower = lower_slice, MOVED, .layout = LAYOUT_FOLLOWS};
 const op_def op_split = {.name = "Split", .domain = "", .infer = split_infer, .eval = split_eval,
                          .lower = lower_split, MOVED, .layout = LAYOUT_FOLLOWS};
-const op_def op_transpose = {.name = "Transpose", .domain = "", .infer = transpose_infer,
-                             .eval = transpose_eval, .lower = lower_transpose, MOVED, .layout = LAYOUT_PLAIN};
+const op_def op_transpose = {.name = "Transpose",
+                             .domain = "",
+                             .infer = transpose_infer,
+                             .eval = transpose_eval,
+                             .lower = lower_transpose,
+                             MOVED,
+                             .layout = LAYOUT_PLAIN};

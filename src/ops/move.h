@@ -45,10 +45,10 @@ rung_status copy_tensor(const tensor *from, tensor *to, rung_error *err);
 /* y (all of it, row-major) = x read with these strides, in elements, from x_first on. */
 void gather_strided(const tensor *x, size_t x_first, const int64_t *x_strides, tensor *y);
 
-/* y[i0][i1]... = x[maps[0][i0]][maps[1][i1]]..., *fill where a map says -1. maps: one entry an axis,
- * each of y's dimension; fill: an element, NULL where no map says -1. */
+/* y[i0][i1]... = x[maps[0][i0]][maps[1][i1]]..., *fill where a map says -1. maps: one entry an
+ * axis, each of y's dimension; fill: an element, NULL where no map says -1. */
 void gather_mapped(const tensor *x, int64_t *const *maps, const void *fill, tensor *y);
-/* Memory for such maps, as y is not empty at most its size; false: it is out. */
+/* Memory for such maps; false: it is out. y is not empty (an empty one may be huge in one axis). */
 bool maps_alloc(arena *mem, const tensor *y, int64_t **maps);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "ops/args.h"
 
-/* Elements [outer][axis_dim][inner]; the scales are [outer][n_blocks][inner], or [axis_dim], or one. */
+/* Elements are [outer][axis_dim][inner], scales [outer][n_blocks][inner], [axis_dim], or one. */
 typedef struct scale_map {
     enum { SCALE_TENSOR, SCALE_AXIS, SCALE_BLOCKS } kind;
     size_t axis_dim, inner, block, n_blocks;

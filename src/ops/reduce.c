@@ -66,7 +66,7 @@ static rung_status reduce_infer(const infer_args *a, rung_error *err)
     return reduced_shape(x, gone.has, keep, x->type, &a->out[0], err);
 }
 
-/* --- formulas: of elements first + offsets[i] -------------------------------------------------- */
+/* --- formulas: of elements first + offsets[i] ------------------------------------------------- */
 typedef struct picked {
     const tensor *x;
     size_t        first, n;
@@ -78,13 +78,13 @@ static double element(const picked *p, size_t i)
     return tensor_get(p->x, p->first + p->offsets[i]);
 }
 
-#define FOLD(name, start, formula)                                                                    \
+#define FOLD(name, start, formula)                                                                 \
     static double name(const picked *p)                                                            \
     {                                                                                              \
         double r = start;                                                                          \
         for (size_t i = 0; i < p->n; i++) {                                                        \
             const double v = element(p, i);                                                        \
-            r = formula;                                                                              \
+            r = formula;                                                                           \
         }                                                                                          \
         return r;                                                                                  \
     }

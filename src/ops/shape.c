@@ -75,7 +75,7 @@ static rung_status size_eval(const eval_args *a, rung_error *err)
 }
 
 /* --- Reshape, Flatten ------------------------------------------------------------------------- */
-/* The dimension that -1 stands for: what the input has, less the zeros' copies, by what is given. */
+/* The dimension that -1 stands for: what the input has, less the copied ones, by what is given. */
 static rung_status reshape_rest(const value_info *x, const int64_t *want, int n, const bool *copied,
                                 int64_t *rest, rung_error *err)
 {

@@ -204,8 +204,10 @@ static rung_status number_eval(const eval_args *a, rung_error *err)
 #define RANGED(lo, hi)                                                                             \
     .quant = {QUANT_FIXED_OUTPUT, .activations = 1, .fixed_lo = lo, .fixed_hi = hi},               \
     .layout = LAYOUT_FOLLOWS
-#define FLOAT_OP(op) .name = op, .domain = "", .infer = float_infer, .eval = unary_eval, .lower = lower_table
-#define NUMBER_OP(op) .name = op, .domain = "", .infer = number_infer, .eval = number_eval, .lower = lower_table
+#define FLOAT_OP(op)                                                                               \
+    .name = op, .domain = "", .infer = float_infer, .eval = unary_eval, .lower = lower_table
+#define NUMBER_OP(op)                                                                              \
+    .name = op, .domain = "", .infer = number_infer, .eval = number_eval, .lower = lower_table
 
 const op_def op_abs = {NUMBER_OP("Abs"), COMPUTED};
 const op_def op_acos = {FLOAT_OP("Acos"), .layout = LAYOUT_FOLLOWS};

@@ -22,8 +22,8 @@ static rung_status read_auto_pad(const node *n, auto_pad *out, rung_error *err)
             return RUNG_OK;
         }
     }
-    return fail(err, RUNG_EMODEL, "auto_pad is '%.40s', not NOTSET, SAME_UPPER, SAME_LOWER or VALID",
-                s);
+    return fail(err, RUNG_EMODEL,
+                "auto_pad is '%.40s', not NOTSET, SAME_UPPER, SAME_LOWER or VALID", s);
 }
 
 /* An attribute of `count` ints in [lo, WINDOW_LIMIT), or `otherwise` everywhere. */
@@ -159,8 +159,8 @@ rung_status window_pool(const node *n, int rank, const int64_t *dims, window *w,
         st = fail(err, RUNG_EMODEL, "the attribute kernel_shape is missing");
     for (int i = 0; st == RUNG_OK && mode == PAD_GIVEN && i < w->n; i++) {
         if (w->begin[i] >= w->kernel[i] || w->end[i] >= w->kernel[i])
-            st = fail(err, RUNG_EMODEL, "on spatial axis %d the pads are not smaller than the kernel",
-                      i);
+            st = fail(err, RUNG_EMODEL,
+                      "on spatial axis %d the pads are not smaller than the kernel", i);
     }
     for (int i = 0; st == RUNG_OK && i < w->n; i++)
         st = slide(w, i, dims[i + 2], mode, node_int(n, "ceil_mode", 0) != 0, err);
@@ -176,7 +176,8 @@ static rung_status slide_transposed(window *w, int i, int64_t in, auto_pad mode,
     w->out[i] = DIM_UNKNOWN;
     if (in == DIM_UNKNOWN || w->kernel[i] == DIM_UNKNOWN)
         return RUNG_OK;
-    const int64_t full = (in - 1) * w->strides[i] + extra + (w->kernel[i] - 1) * w->dilations[i] + 1;
+    const int64_t full =
+        (in - 1) * w->strides[i] + extra + (w->kernel[i] - 1) * w->dilations[i] + 1;
     if (wanted == DIM_UNKNOWN && (mode == PAD_SAME_UPPER || mode == PAD_SAME_LOWER))
         wanted = in * w->strides[i];
     if (wanted != DIM_UNKNOWN) {

@@ -165,7 +165,8 @@ def where(rng):
 
 def variadic(rng):
     shape = dims(rng, 3)
-    inputs = [floats(rng, *[pick(rng, [1, d]) for d in shape]) for _ in range(int(rng.integers(1, 5)))]
+    inputs = [floats(rng, *[pick(rng, [1, d]) for d in shape])
+              for _ in range(int(rng.integers(1, 5)))]
     return Case(pick(rng, ['Sum', 'Mean', 'Max', 'Min']), inputs, {})
 
 
@@ -401,8 +402,8 @@ def dequantize(rng):
     n = pick(rng, [(), (shape[axis],)])
     scale = rng.uniform(0.01, 0.1, n).astype(np.float32)
     zero = np.zeros(n, kind) if kind == np.int32 else rng.integers(top.min, top.max, n).astype(kind)
-    return Case('DequantizeLinear', [rng.integers(top.min, top.max, shape).astype(kind), scale, zero],
-                {'axis': axis})
+    x = rng.integers(top.min, top.max, shape).astype(kind)
+    return Case('DequantizeLinear', [x, scale, zero], {'axis': axis})
 
 
 def dequantize_blocked(rng):
@@ -423,10 +424,10 @@ def dynamic_quantize(rng):
 GENERATORS = {  # how many of each
     conv: 60, conv_transpose: 25, max_pool: 40, average_pool: 40, global_pool: 8, gemm: 20,
     matmul: 30, matmul_integer: 8, conv_integer: 12, binary: 60, where: 10, variadic: 12, unary: 90,
-    clip: 6, prelu: 8, cast: 30, transpose: 20, slice_: 50, concat: 15, split: 15, pad: 30, tile: 10,
-    expand: 15, gather: 15, gather_elements: 10, blocks: 15, reshape: 15, flatten: 8, resize: 60,
-    reduce: 50, arg: 20, softmax: 15, batch_norm: 10, layer_norm: 12, instance_norm: 6, lrn: 6,
-    quantize: 25, dequantize: 20, dequantize_blocked: 10, dynamic_quantize: 6,
+    clip: 6, prelu: 8, cast: 30, transpose: 20, slice_: 50, concat: 15, split: 15, pad: 30,
+    tile: 10, expand: 15, gather: 15, gather_elements: 10, blocks: 15, reshape: 15, flatten: 8,
+    resize: 60, reduce: 50, arg: 20, softmax: 15, batch_norm: 10, layer_norm: 12, instance_norm: 6,
+    lrn: 6, quantize: 25, dequantize: 20, dequantize_blocked: 10, dynamic_quantize: 6,
 }
 
 

@@ -3,8 +3,8 @@
  *
  *     graph_eval MODEL.onnx OUT_DIR
  *
- * writes output i to OUT_DIR/i.npy; one of a type that .npy has not as uint8, its bytes. Exit status:
- * 0, 2 where something is not supported, else 1; the sentence on standard error. */
+ * writes output i to OUT_DIR/i.npy; one of a type that .npy has not as uint8, its bytes. Exit
+ * status: 0, 2 where something is not supported, else 1; the sentence on standard error. */
 #include <stdio.h>
 #include <string.h>
 

@@ -10,14 +10,40 @@
 enum { ROUNDS = 10000, MOST = 4096, N_IN = 5, N_OUT = 3, N_ATTRS = 5 };
 
 static const char *const int_names[] = {
-    "axis", "group", "ceil_mode", "count_include_pad", "storage_order", "keepdims", "block_size",
-    "blocksize", "num_groups", "size", "p", "to", "output_dtype", "num_outputs", "transA", "transB",
-    "allowzero", "start", "end", "select_last_index", "fmod", "noop_with_empty_axes", "training_mode",
-    "exclude_outside", "antialias", "reverse", "exclusive", "largest", "batch_dims", "upper",
+    "axis",
+    "group",
+    "ceil_mode",
+    "count_include_pad",
+    "storage_order",
+    "keepdims",
+    "block_size",
+    "blocksize",
+    "num_groups",
+    "size",
+    "p",
+    "to",
+    "output_dtype",
+    "num_outputs",
+    "transA",
+    "transB",
+    "allowzero",
+    "start",
+    "end",
+    "select_last_index",
+    "fmod",
+    "noop_with_empty_axes",
+    "training_mode",
+    "exclude_outside",
+    "antialias",
+    "reverse",
+    "exclusive",
+    "largest",
+    "batch_dims",
+    "upper",
 };
 static const char *const ints_names[] = {
-    "kernel_shape", "strides", "dilations", "pads", "output_padding", "output_shape", "axes", "perm",
-    "split", "value_ints",
+    "kernel_shape", "strides", "dilations", "pads",  "output_padding",
+    "output_shape", "axes",    "perm",      "split", "value_ints",
 };
 static const char *const string_names[] = {
     "auto_pad", "mode", "nearest_mode", "coordinate_transformation_mode", "approximate",
@@ -28,8 +54,8 @@ static const char *const strings[] = {
     "CRD", "align_corners", "asymmetric", "floor", "ceil", "not_larger", "not_smaller", "tanh",
     "half_pixel_symmetric", "add", "mul", "reverse", "bidirectional", "nonsense",
 };
-static const char *const float_names[] = {"alpha", "beta", "epsilon", "gamma", "bias", "value_float",
-                                          "cubic_coeff_a"};
+static const char *const float_names[] = {"alpha", "beta",        "epsilon",      "gamma",
+                                          "bias",  "value_float", "cubic_coeff_a"};
 #define PICK(r, list) (list)[rng_below(r, sizeof(list) / sizeof *(list))]
 
 /* Mostly small, sometimes what overflows. */
@@ -93,10 +119,12 @@ static void random_dims(rng *r, int *rank, int64_t *dims)
         dims[i] = rng_below(r, 20) ? 1 + (int64_t)rng_below(r, 4) : 0;
 }
 
-/* A tensor of a random type, or of `like`'s type and mostly its shape (vectors: of its channels). */
+/* A tensor of a random type, or of `like`'s type and mostly its shape (vectors: of its channels).
+ */
 static tensor *random_tensor(rng *r, const tensor *like, bool vectors, arena *mem)
 {
-    static const dtype common[] = {RUNG_F32, RUNG_F32, RUNG_F32, RUNG_I64, RUNG_U8, RUNG_I8, RUNG_BOOL};
+    static const dtype common[] = {RUNG_F32, RUNG_F32, RUNG_F32, RUNG_I64,
+                                   RUNG_U8,  RUNG_I8,  RUNG_BOOL};
     int64_t dims[RUNG_MAX_RANK];
     int rank;
     dtype type = rng_below(r, 6) ? PICK(r, common) : (dtype)rng_below(r, RUNG_I2 + 1);
