@@ -60,14 +60,16 @@ static bool has_own_range(const recipe *r, size_t v)
 static void report(const recipe *r, int v, range g, bool repaired)
 {
     const char *name = r->g->values[v].name;
+    const observer *o = r->observers[v];
+    const range seen = o ? observer_range(o, RUNG_RANGE_MINMAX, 0, 8, false) : g;
     const double scale = r->params[v].scale;
-    if (g.lo == 0 && g.hi == 0)
+    if (seen.lo == 0 && seen.hi == 0)
         diagnose(r->diag, "constant-tensor", name, "it was 0 in every sample: its scale is %g",
                  scale);
-    else if (g.lo == g.hi)
+    else if (seen.lo == seen.hi)
         diagnose(r->diag, "constant-tensor", name,
-                 "it was %g in every sample: the range was widened to hold 0", (double)g.lo);
-    else if (repaired)
+                 "it was %g in every sample: the range was widened to hold 0", (double)seen.lo);
+    if (repaired && (g.lo < 0 || g.hi > 0))
         diagnose(r->diag, "tiny-scale", name,
                  "its range [%g, %g] is too narrow for a normal float32 scale: %g is used",
                  (double)g.lo, (double)g.hi, scale);

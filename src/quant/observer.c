@@ -101,7 +101,7 @@ static extent measure(const float *x, size_t n)
 static extent measure_all(const float *x, size_t n, int n_threads)
 {
     extent all = { INFINITY, -INFINITY, 0 };
-#pragma omp parallel for num_threads(n_threads)
+#pragma omp parallel for num_threads(n_threads) if (n_threads > 1)
     for (int t = 0; t < n_threads; t++) {
         size_t first, last;
         share(n, LANES, t, n_threads, &first, &last);
@@ -192,7 +192,7 @@ static void count_all(observer *o, const float *x, size_t n, int n_threads)
         count_few(x, n, per_width, o->bins);
         return;
     }
-#pragma omp parallel for num_threads(n_threads)
+#pragma omp parallel for num_threads(n_threads) if (n_threads > 1)
     for (int t = 0; t < n_threads; t++) {
         size_t first, last;
         share(n, BLOCK, t, n_threads, &first, &last);

@@ -73,7 +73,8 @@ static double outside(const bar *b, double lo, double hi)
 
 /* The part of one bar. p: the clipped distribution, in which the outermost bars stand for what is
  * beyond them as well; q: what is left of it when a level's values are told apart no more, the
- * outliers not counted (Migacz 2017). */
+ * outliers not counted (Migacz 2017). There q is scaled up to sum to 1; here it is not, which adds
+ * -log(share of values within the range): otherwise a single bar would be the best range of all. */
 static double divergence(double p, double q)
 {
     return p > 0 ? p * log(p / fmax(q, 1e-12)) : 0;
@@ -83,7 +84,7 @@ double entropy_cost(const bar *bars, int n, double lo, double hi, int levels)
 {
     const grid g = grid_of(lo, hi, levels);
     int first = 0, end = n;
-    double below = 0, above = 0, inside = 0, sum = 0;
+    double below = 0, above = 0, all = 0, sum = 0;
     if (!(g.scale > 0) || levels > MOST_LEVELS)
         return INFINITY;
     while (first < end && outside(&bars[first], lo, INFINITY) > 0)
@@ -92,9 +93,8 @@ double entropy_cost(const bar *bars, int n, double lo, double hi, int levels)
         above += bars[--end].count;
     if (first == end)
         return INFINITY;
-    for (int i = first; i < end; i++)
-        inside += bars[i].count;
-    const double all = inside + below + above;
+    for (int i = 0; i < n; i++)
+        all += bars[i].count;
     for (int i = first; i < end;) { /* bars are ascending: those of a level stand together */
         const int at = level_of(&g, &bars[i]);
         level l = { 0, 0 };
@@ -103,7 +103,7 @@ double entropy_cost(const bar *bars, int n, double lo, double hi, int levels)
             l.count += bars[next].count;
             l.bars++;
         }
-        const double q = l.count / l.bars / inside;
+        const double q = l.count / l.bars / all;
         for (; i < next; i++) {
             const double beyond = (i == first ? below : 0) + (i == end - 1 ? above : 0);
             sum += divergence((bars[i].count + beyond) / all, q);
