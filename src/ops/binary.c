@@ -320,15 +320,15 @@ static rung_status variadic_eval(const eval_args *a, rung_error *err)
 
 const op_def op_add = {BINARY("Add"), QUANT_OPERANDS};
 const op_def op_and = {BINARY("And"), .layout = LAYOUT_FOLLOWS};
-const op_def op_div = {BINARY("Div"), .layout = LAYOUT_FOLLOWS};
+const op_def op_div = {BINARY("Div"), .lower = lower_binary, .layout = LAYOUT_FOLLOWS};
 const op_def op_equal = {BINARY("Equal"), .layout = LAYOUT_FOLLOWS};
 const op_def op_greater = {BINARY("Greater"), .layout = LAYOUT_FOLLOWS};
 const op_def op_greater_or_equal = {BINARY("GreaterOrEqual"), .layout = LAYOUT_FOLLOWS};
 const op_def op_less = {BINARY("Less"), .layout = LAYOUT_FOLLOWS};
 const op_def op_less_or_equal = {BINARY("LessOrEqual"), .layout = LAYOUT_FOLLOWS};
-const op_def op_max = {VARIADIC("Max"), .layout = LAYOUT_FOLLOWS};
+const op_def op_max = {VARIADIC("Max"), .lower = lower_binary, .layout = LAYOUT_FOLLOWS};
 const op_def op_mean = {VARIADIC("Mean"), .layout = LAYOUT_FOLLOWS};
-const op_def op_min = {VARIADIC("Min"), .layout = LAYOUT_FOLLOWS};
+const op_def op_min = {VARIADIC("Min"), .lower = lower_binary, .layout = LAYOUT_FOLLOWS};
 const op_def op_mod = {.name = "Mod", .domain = "", .infer = mod_infer, .eval = mod_eval,
                        .layout = LAYOUT_FOLLOWS};
 const op_def op_mul = {BINARY("Mul"), QUANT_OPERANDS};
@@ -337,7 +337,7 @@ const op_def op_prelu = {.name = "PRelu", .domain = "", .infer = prelu_infer, .e
                          .lower = lower_table, .quant = {QUANT_COMPUTE, .activations = 1},
                          .layout = LAYOUT_FOLLOWS};
 const op_def op_pow = {.name = "Pow", .domain = "", .infer = pow_infer, .eval = binary_eval,
-                       .layout = LAYOUT_FOLLOWS};
+                       .lower = lower_binary, .layout = LAYOUT_FOLLOWS};
 const op_def op_sub = {BINARY("Sub"), QUANT_OPERANDS};
 const op_def op_sum = {VARIADIC("Sum"), .layout = LAYOUT_FOLLOWS};
 const op_def op_xor = {BINARY("Xor"), .layout = LAYOUT_FOLLOWS};

@@ -35,16 +35,19 @@ typedef struct binary_step {
     size_t n_rows, n;
     int b_step; /* the inner dim of b: 1 or 0 */
 } binary_step;
+/* Div, Pow, Min and Max only by a constant number: lower_scalar. */
 rung_status lower_binary(const lowering *l, step *s, rung_error *err);
 
 /* --- lower_table.c: unary functions --- */
 typedef struct table_step {
     const table_kernel *kernel;
     size_t n;
-    int out; /* the output's place among the step's buffers */
+    int in, out; /* their places among the step's buffers */
     uint8_t table[256];
 } table_step;
 rung_status lower_table(const lowering *l, step *s, rung_error *err);
+/* A binary operator one of whose operands is one constant number: a function of the other. */
+rung_status lower_scalar(const lowering *l, step *s, rung_error *err);
 /* The table that turns x's codes into y's, clamped to [lo, hi]; x may be a constant of int8 (then
  * it is indexed by the raw byte). False: the table changes nothing. */
 bool requantize_table(const operand *x, const operand *y, int lo, int hi, uint8_t table[256]);

@@ -160,8 +160,18 @@ static void binary_loops(axes_of *x, binary_step *p)
     }
 }
 
+/* Whether the kernels of Add and Mul compute it: both operands are quantized. */
+static bool has_kernel(const lowering *l)
+{
+    const char *op = l->n->op_type;
+    return l->in[0].quantized && l->in[1].quantized &&
+           (strcmp(op, "Add") == 0 || strcmp(op, "Sub") == 0 || strcmp(op, "Mul") == 0);
+}
+
 rung_status lower_binary(const lowering *l, step *s, rung_error *err)
 {
+    if (l->n_in != 2 || !has_kernel(l))
+        return lower_scalar(l, s, err);
     const operand *y = &l->out[0];
     int64_t a_dims[RUNG_MAX_RANK], b_dims[RUNG_MAX_RANK], y_dims[RUNG_MAX_RANK];
     axes_of x = {.rank = y->rank};

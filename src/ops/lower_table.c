@@ -9,7 +9,7 @@
 static void run_table(const step *s, void *const *bufs, void *scratch, int thread, int n_threads)
 {
     const table_step *t = s->params;
-    const uint8_t *x = bufs[0];
+    const uint8_t *x = bufs[t->in];
     uint8_t *y = bufs[t->out];
     size_t first, end;
     kernel_share(t->n, 64, thread, n_threads, &first, &end);
@@ -81,15 +81,16 @@ static rung_status fill_table(const lowering *l, uint8_t table[256], rung_error 
     return RUNG_OK;
 }
 
-static rung_status finish(const lowering *l, table_step *t, step *s, rung_error *err)
+static rung_status finish(const lowering *l, int in, table_step *t, step *s, rung_error *err)
 {
+    t->in = in;
     t->kernel = KERNEL_PICK(table_u8);
     t->n = stored_count(&l->out[0]);
     t->out = l->n_in;
     const char *name = arena_printf(l->mem, "table_u8 %s", t->kernel->name);
     if (!name)
         return fail_memory(err, "a name", 1);
-    *s = (step){.kernel = name, .run = run_table, .params = t, .in_place = true};
+    *s = (step){.kernel = name, .run = run_table, .params = t, .in_place = in == 0};
     return RUNG_OK;
 }
 
@@ -107,7 +108,73 @@ rung_status lower_table(const lowering *l, step *s, rung_error *err)
     if (!t)
         return fail_memory(err, "a table", sizeof *t);
     const rung_status st = fill_table(l, t->table, err);
-    return st == RUNG_OK ? finish(l, t, s, err) : st;
+    return st == RUNG_OK ? finish(l, 0, t, s, err) : st;
+}
+
+typedef struct scalar {
+    char op;    /* + - * / ^ m M: Pow, Min, Max are ^ m M */
+    bool first; /* the constant is the left operand */
+    double c;
+} scalar;
+
+static double apply_scalar(double x, const void *ctx)
+{
+    const scalar *s = ctx;
+    const double a = s->first ? s->c : x, b = s->first ? x : s->c;
+    switch (s->op) {
+    case '+':
+        return a + b;
+    case '-':
+        return a - b;
+    case '*':
+        return a * b;
+    case '/':
+        return a / b;
+    case '^':
+        return pow(a, b);
+    case 'm':
+        return a < b ? a : b;
+    default:
+        return a > b ? a : b;
+    }
+}
+
+static char scalar_code(const char *op)
+{
+    static const char *const names[] = {"Add", "Sub", "Mul", "Div", "Pow", "Min", "Max"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(op, names[i]) == 0)
+            return "+-*/^mM"[i];
+    return 0;
+}
+
+/* The number that a constant operand is; false: it is not one finite number. */
+static bool scalar_value(const operand *o, double *c)
+{
+    const bool coded = o->quantized && o->n_scales == 1;
+    if (!o->constant || stored_count(o) != 1 || (o->type != RUNG_F32 && !coded))
+        return false;
+    const double v = tensor_get(o->constant, 0);
+    *c = coded ? (v - o->zero) * (double)o->scale : v;
+    return isfinite(*c);
+}
+
+rung_status lower_scalar(const lowering *l, step *s, rung_error *err)
+{
+    scalar k = {.op = scalar_code(l->n->op_type)};
+    if (l->n_in != 2 || !k.op)
+        return fail(err, RUNG_EUNSUPPORTED, "there is no integer kernel for %s", l->n->op_type);
+    k.first = l->in[0].constant != NULL;
+    const operand *x = &l->in[k.first], *y = &l->out[0];
+    if (!scalar_value(&l->in[!k.first], &k.c) || !is_activation(x) ||
+        x->channels_last != y->channels_last || stored_count(x) != stored_count(y))
+        return fail(err, RUNG_EUNSUPPORTED,
+                    "%s has an integer kernel only with one constant number", l->n->op_type);
+    table_step *t = arena_zero(l->mem, 1, sizeof *t);
+    if (!t)
+        return fail_memory(err, "a table", sizeof *t);
+    table_make(apply_scalar, &k, x->scale, x->zero, y->scale, y->zero, l->q_lo, l->q_hi, t->table);
+    return finish(l, k.first, t, s, err);
 }
 
 bool requantize_table(const operand *x, const operand *y, int lo, int hi, uint8_t table[256])

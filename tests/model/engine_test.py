@@ -147,6 +147,11 @@ def binary_constant(b, op, shape, constant):
     return [b.pair(b.node(op, [b.input(shape), dq]), 0.15, 122)]
 
 
+def scalar(b, op, c, y, x=(0.04, 117), first=False):
+    v, c = b.input((2, 3, 5, 7), *x), b.constant(np.float32(c))
+    return [b.pair(b.node(op, [c, v] if first else [v, c]), *y)]
+
+
 def unary(b, op, y, x=(0.04, 117), shape=(2, 3, 5, 7), **a):
     return [b.pair(b.node(op, [b.input(shape, *x)], **a), *y)]
 
@@ -246,6 +251,13 @@ CLOSE = {  # float32 between the pairs there, or another approximation: at most 
     'mul_first_repeats': lambda b: binary(b, 'Mul', (1, 6, 1, 1), (2, 6, 5, 7)),
     'sub': lambda b: binary(b, 'Sub', (2, 6, 5, 7), (2, 6, 5, 7)),
     'sub_first_repeats': lambda b: binary(b, 'Sub', (6, 1, 1), (2, 6, 5, 7)),
+    'div_scalar': lambda b: scalar(b, 'Div', 2.5, (0.02, 110)),
+    'scalar_div': lambda b: scalar(b, 'Div', 2.5, (0.02, 10), x=(0.01, 2), first=True),
+    'pow_scalar': lambda b: scalar(b, 'Pow', 2, (0.1, 0)),
+    'min_scalar': lambda b: scalar(b, 'Min', 0.7, (0.03, 120)),
+    'max_scalar': lambda b: scalar(b, 'Max', 0.7, (0.03, 20), first=True),
+    'sub_scalar': lambda b: scalar(b, 'Sub', 0.7, (0.05, 120), first=True),
+    'mul_scalar': lambda b: scalar(b, 'Mul', 0.5, (0.02, 117)),
     'tanh': lambda b: unary(b, 'Tanh', (2 / 255, 127)),
     'hard_swish': lambda b: unary(b, 'HardSwish', (0.03, 20)),
     'hard_sigmoid': lambda b: unary(b, 'HardSigmoid', (1 / 255, 0)),
