@@ -66,7 +66,8 @@ static void print_remarks(const rung_diagnostics *d)
 {
     for (size_t i = 0; i < rung_diagnostics_count(d); i++) {
         const rung_diagnostic r = rung_diagnostics_get(d, i);
-        fprintf(stderr, "remark: %s: %s: %s\n", r.code, r.where, r.message);
+        fprintf(stderr, "remark: %s: %s: ", r.code, r.where);
+        print_message(r.message);
     }
 }
 

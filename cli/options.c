@@ -5,20 +5,29 @@
 #include <stdlib.h>
 #include <string.h>
 
+void print_message(const char *text)
+{
+    for (; *text; text++)
+        fputc((unsigned char)*text < ' ' || *text == 0x7f ? '?' : *text, stderr);
+    fputc('\n', stderr);
+}
+
 int failed(const command *c, const rung_error *err)
 {
-    fprintf(stderr, "rung %s: %s\n", c->name, err->message);
+    fprintf(stderr, "rung %s: ", c->name);
+    print_message(err->message);
     return EXIT_FAILED;
 }
 
 int misused(const command *c, const char *fmt, ...)
 {
+    rung_error text;
     va_list args;
-    fprintf(stderr, "rung %s: ", c->name);
     va_start(args, fmt);
-    vfprintf(stderr, fmt, args);
+    vsnprintf(text.message, sizeof text.message, fmt, args);
     va_end(args);
-    fprintf(stderr, "\nTry 'rung %s --help'.\n", c->name);
+    failed(c, &text);
+    fprintf(stderr, "Try 'rung %s --help'.\n", c->name);
     return EXIT_USAGE;
 }
 

@@ -87,18 +87,26 @@ static rung_status count_agreement(const engine *e, const engine *ref, size_t n,
     return RUNG_OK;
 }
 
+/* The elements of output o that belong to the first n samples: all of it, but for the padding of a
+ * last, smaller batch, where the output's first dimension goes with the number of samples. */
+static size_t n_counted(const engine *e, int o, size_t n)
+{
+    const tensor *y = engine_output(e, o);
+    const tensor *x = engine_n_inputs(e) ? engine_input(e, 0) : NULL;
+    const size_t all = tensor_count(y);
+    const size_t fed = x && x->rank > 0 && x->dims[0] > 0 ? (size_t)x->dims[0] : n;
+    return y->rank > 0 && (size_t)y->dims[0] % fed == 0 ? all / fed * n : all;
+}
+
 static rung_status count_noise(const engine *e, const engine *ref, const graph *g, size_t n,
                                tally *t, rung_error *err)
 {
     for (int o = 0; o < engine_n_outputs(e); o++) {
         const tensor *y = engine_output(e, o), *r = engine_output(ref, o);
-        const size_t all = tensor_count(y);
-        if (tensor_count(r) != all)
-            return fail(err, RUNG_EARGUMENT, "output '%s' has %zu elements, the reference's has %zu",
-                        g->values[g->outputs[o]].name, all, tensor_count(r));
-        /* The padding of a last, smaller batch is not counted. */
-        const size_t per = y->rank > 0 && y->dims[0] > 0 ? all / (size_t)y->dims[0] : all;
-        const size_t used = y->rank > 0 && (size_t)y->dims[0] >= n ? per * n : all;
+        const size_t used = n_counted(e, o, n), others = n_counted(ref, o, n);
+        if (used != others)
+            return fail(err, RUNG_EARGUMENT, "output '%s' has %zu elements for %zu samples, the "
+                        "reference's has %zu", g->values[g->outputs[o]].name, used, n, others);
         for (size_t i = 0; i < used; i++) {
             const double want = tensor_get(r, i), d = want - tensor_get(y, i);
             t->signal[o] += want * want;

@@ -19,7 +19,8 @@ DIGITS = ROOT / 'examples/digits/digits.onnx'
 def command(*args, env=None, **kwargs):
     """Runs rung; a signal (a crash) fails the test whatever it expects."""
     result = subprocess.run([util.rung_binary(), *map(str, args)], capture_output=True, text=True,
-                            errors='replace', timeout=300, env={**os.environ, **(env or {})}, **kwargs)
+                            errors='replace', timeout=300, env={**os.environ, **(env or {})},
+                            **kwargs)
     assert result.returncode in (0, 1, 2), f'{args}: status {result.returncode}\n{result.stderr}'
     assert 'Sanitizer' not in result.stderr and 'runtime error' not in result.stderr, result.stderr
     return result

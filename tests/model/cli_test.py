@@ -69,7 +69,7 @@ def test_help_of_a_command(name):
 
 @pytest.mark.parametrize('name', COMMANDS)
 def test_every_option_in_the_help_is_taken(name):
-    """Each --option of the help is known to the command: with --help after it, it prints the help."""
+    """Each --option of the help is known to the command: with --help behind, it prints the help."""
     text = good(name, '--help').stdout
     values = {'--percentile': '99', '--samples': '1', '--seed': '1', '--threads': '1',
               '--batch': '1', '--seconds': '1'}
@@ -161,6 +161,19 @@ def test_inspect_text(work):
     text = good('inspect', work.q).stdout
     assert 'digits, opset 13' in text and '100.0 % of them in integers' in text
     assert 'rung.preprocess = scale=255' in text
+
+
+def test_names_that_are_no_text(tmp_path):
+    """Neither the terminal nor a reader of JSON is steered by names in a file."""
+    path = save_model(tmp_path / 'm.onnx', [helper.make_node('Relu', ['XX'], ['y'], 'r')],
+                      [('XX', [2])], [('y', [2])])
+    for name in (b'\x1b[', b'\xff\xfe', b'\xe2\x82', b'\r\n'):
+        (tmp_path / 'odd.onnx').write_bytes(path.read_bytes().replace(b'XX', name))
+        assert not set(good('inspect', tmp_path / 'odd.onnx').stdout) & set('\x1b\r\ufffd')
+        complaint = command('run', tmp_path / 'odd.onnx', '--output', tmp_path).stderr
+        assert not set(complaint) & set('\x1b\r')
+        got = json_of('inspect', tmp_path / 'odd.onnx')
+        assert len(got['inputs'][0]['name']) == 2
 
 
 # --- quantize -------------------------------------------------------------------------------------

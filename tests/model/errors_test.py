@@ -1,5 +1,6 @@
-"""Bad input on the command line: one sentence that names the thing, exit status 1 (or 2 for a mistake
-in the call), never a crash, never a file left behind. ./check runs it under AddressSanitizer too."""
+"""Bad input on the command line: one sentence that names the thing, exit status 1 (or 2 for a
+mistake in the call), never a crash, never a file left behind. ./check runs it under AddressSanitizer
+too."""
 import os
 import subprocess
 
@@ -71,7 +72,7 @@ def test_no_model_at_all(tmp_path, content):
 def test_no_file(tmp_path):
     refused('inspect', tmp_path / 'absent.onnx', says=['absent.onnx', 'No such file'])
     refused('inspect', tmp_path, says=[str(tmp_path), 'not a regular file'])
-    refused('eval', DIGITS, '--data', 'random', '--reference', tmp_path / 'ref.onnx', says='ref.onnx')
+    refused('eval', DIGITS, '--data', 'random', '--reference', tmp_path / 'r.onnx', says='r.onnx')
     os.mkfifo(tmp_path / 'pipe.onnx')
     refused('inspect', tmp_path / 'pipe.onnx', says='pipe.onnx')
 
@@ -134,8 +135,8 @@ WRONG = {
 @pytest.mark.parametrize('what', WRONG)
 def test_wrong_model(what, tmp_path):
     nodes, constants, says = WRONG[what]
-    path = save_model(tmp_path / 'wrong.onnx', nodes, [('x', [1, 3, 6, 6])], [('y', None)], constants,
-                      check=False)
+    path = save_model(tmp_path / 'wrong.onnx', nodes, [('x', [1, 3, 6, 6])], [('y', None)],
+                      constants, check=False)
     np.save(tmp_path / 'x.npy', np.ones((1, 3, 6, 6), np.float32))
     refused('run', path, '--input', f'x={tmp_path}/x.npy', '--output', tmp_path / 'o', says=says)
     refused('bench', path, says=says)
@@ -305,8 +306,9 @@ def test_labels_of_another_number(tmp_path):
     refused('eval', DIGITS, '--data', f'idx:{tmp_path}/l.idx', '--quiet', says='l.idx')
 
 
-@pytest.mark.parametrize('text, says', [('resize=0', 'resize'), ('zoom=3', 'zoom'), ('scale=0', 'scale'),
-                                        ('mean=1:2', 'mean'), ('std=0', 'std'), ('crop', 'crop'),
+@pytest.mark.parametrize('text, says', [('resize=0', 'resize'), ('zoom=3', 'zoom'),
+                                        ('scale=0', 'scale'), ('mean=1:2', 'mean'),
+                                        ('std=0', 'std'), ('crop', 'crop'),
                                         ('color=pink', 'pink'), ('scale=nan', 'scale')])
 def test_bad_preprocess(text, says, tmp_path):
     refused('eval', DIGITS, '--data', 'random', '--preprocess', text, says=says)
@@ -337,12 +339,14 @@ def test_references_that_do_not_fit(small, tmp_path):
 ])
 def test_arrays_that_do_not_fit(small, tmp_path, name, array, says):
     np.save(tmp_path / f'{name}.npy', array)
-    refused('run', small, '--input', f'x={tmp_path}/{name}.npy', '--output', tmp_path / 'o', says=says)
+    refused('run', small, '--input', f'x={tmp_path}/{name}.npy', '--output', tmp_path / 'o',
+            says=says)
     assert not (tmp_path / 'o').exists()
 
 
 def test_array_files(small, tmp_path):
-    refused('run', small, '--input', f'x={tmp_path}/absent.npy', '--output', tmp_path, says='absent.npy')
+    refused('run', small, '--input', f'x={tmp_path}/absent.npy', '--output', tmp_path,
+            says='absent.npy')
     np.save(tmp_path / 'x.npy', np.zeros((1, 3, 6, 6), np.float32))
     whole = (tmp_path / 'x.npy').read_bytes()
     for n in (0, 5, 9, 60, 127, 128, 300, len(whole) - 1):
@@ -365,7 +369,8 @@ def test_no_output_folder(small, tmp_path):
     refused('quantize', small, '-o', tmp_path / 'no/q.onnx', *QUANTIZE, says='no/q.onnx')
     refused('quantize', small, '-o', tmp_path, *QUANTIZE, says=[str(tmp_path), 'directory'])
     np.save(tmp_path / 'x.npy', np.zeros((1, 3, 6, 6), np.float32))
-    refused('run', small, '--input', f'x={tmp_path}/x.npy', '--output', tmp_path / 'no/o', says='no/o')
+    refused('run', small, '--input', f'x={tmp_path}/x.npy', '--output', tmp_path / 'no/o',
+            says='no/o')
     refused('run', small, '--input', f'x={tmp_path}/x.npy', '--output', tmp_path / 'x.npy',
             says='x.npy')
     assert [p.name for p in tmp_path.iterdir()] == ['x.npy']
