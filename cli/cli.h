@@ -17,23 +17,24 @@ typedef struct command {
     int (*run)(int argc, char **argv);
 } command;
 
-extern const command cmd_bench, cmd_eval, cmd_inspect, cmd_quantize, cmd_run;
+extern const command cmd_bench, cmd_compare, cmd_eval, cmd_inspect, cmd_quantize, cmd_run;
 
 /* The options of all commands, one meaning each; a command takes those in its `allowed`. */
 typedef struct options {
     const char *model; /* the operand */
-    const char *output, *data, *reference, *preprocess;
-    const char *mode, *range, *act_type, *weight_scheme;
+    const char *second; /* the other one, where MODEL2 is allowed */
+    const char *output, *html, *data, *reference, *preprocess;
+    const char *mode, *range, *act_type, *weight_scheme, *method;
     const char **exclude, **ops, **inputs; /* freed by options_free */
     int         n_exclude, n_ops, n_inputs;
-    long        samples, threads, batch, seed;
+    long        samples, threads, batch, seed, weight_bits;
     double      percentile, seconds;
     bool        json, quiet, profile, symmetric;
     bool        help; /* the help was printed: nothing else is to be done */
 } options;
 
-/* allowed: long option names separated by spaces. EXIT_GOOD (see o->help), or the status to exit
- * with, its message printed. options_free is due in every case. */
+/* allowed: long option names separated by spaces, and MODEL2 for a second operand. EXIT_GOOD (see
+ * o->help), or the status to exit with, its message printed. options_free is due in every case. */
 int  options_parse(const command *c, int argc, char **argv, const char *allowed, options *o);
 void options_free(options *o);
 

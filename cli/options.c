@@ -43,6 +43,7 @@ int finish(const command *c)
 static const struct option long_options[] = {
     { "help", no_argument, NULL, 'h' },
     { "output", required_argument, NULL, 'o' },
+    { "html", required_argument, NULL, 'H' },
     { "data", required_argument, NULL, 'd' },
     { "reference", required_argument, NULL, 'R' },
     { "preprocess", required_argument, NULL, 'p' },
@@ -57,6 +58,8 @@ static const struct option long_options[] = {
     { "input", required_argument, NULL, 'i' },
     { "samples", required_argument, NULL, 'n' },
     { "seed", required_argument, NULL, 'S' },
+    { "method", required_argument, NULL, 'M' },
+    { "weight-bits", required_argument, NULL, 'B' },
     { "threads", required_argument, NULL, 't' },
     { "batch", required_argument, NULL, 'b' },
     { "seconds", required_argument, NULL, 's' },
@@ -124,6 +127,7 @@ static bool take_text(options *o, int opt, const char *text)
 {
     switch (opt) {
     case 'o': o->output = text; return true;
+    case 'H': o->html = text; return true;
     case 'd': o->data = text; return true;
     case 'R': o->reference = text; return true;
     case 'p': o->preprocess = text; return true;
@@ -131,6 +135,7 @@ static bool take_text(options *o, int opt, const char *text)
     case 'r': o->range = text; return true;
     case 'a': o->act_type = text; return true;
     case 'w': o->weight_scheme = text; return true;
+    case 'M': o->method = text; return true;
     default: return false;
     }
 }
@@ -152,6 +157,7 @@ static bool take_number(options *o, int opt, const char *text)
     switch (opt) {
     case 'n': return to_long(text, 1, 1000000000, &o->samples);
     case 'S': return to_long(text, 0, 2147483647, &o->seed);
+    case 'B': return to_long(text, 2, 8, &o->weight_bits);
     case 't': return to_long(text, 1, 1024, &o->threads);
     case 'b': return to_long(text, 1, 65536, &o->batch);
     case 'P': return to_double(text, 50, 100, &o->percentile);
@@ -192,6 +198,21 @@ static int unknown(const command *c, const char *word)
     return misused(c, "unknown option '%s'", word);
 }
 
+static int take_operands(const command *c, int n, char **words, bool two, options *o)
+{
+    const int wanted = two ? 2 : 1;
+    if (n == 0)
+        return misused(c, "no model is given");
+    if (n < wanted)
+        return misused(c, "two models are wanted: the float one, then the int8 one");
+    if (n > wanted)
+        return misused(c, "%s wanted, '%s' is left over", two ? "two models are" : "one model is",
+                       words[wanted]);
+    o->model = words[0];
+    o->second = two ? words[1] : NULL;
+    return EXIT_GOOD;
+}
+
 int options_parse(const command *c, int argc, char **argv, const char *allowed, options *o)
 {
     int opt, index = -1, status;
@@ -213,12 +234,7 @@ int options_parse(const command *c, int argc, char **argv, const char *allowed, 
         if ((status = take(c, o, opt, name)) != EXIT_GOOD)
             return status;
     }
-    if (optind == argc)
-        return misused(c, "no model is given");
-    if (optind + 1 < argc)
-        return misused(c, "one model is wanted, '%s' is left over", argv[optind + 1]);
-    o->model = argv[optind];
-    return EXIT_GOOD;
+    return take_operands(c, argc - optind, argv + optind, is_allowed(allowed, "MODEL2"), o);
 }
 
 void options_free(options *o)

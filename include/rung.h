@@ -136,6 +136,18 @@ typedef enum rung_range {
     RUNG_RANGE_MSE,         /* smallest mean squared error over the histogram */
 } rung_range;
 
+/* What is done beyond rounding to the nearest (docs/methods.md); bits that may be joined. */
+typedef enum rung_method {
+    RUNG_METHOD_AUTO = 0,     /* the cheap ones, each kept only where it measurably helps */
+    RUNG_METHOD_NONE = 1,
+    RUNG_METHOD_EQUALIZE = 2, /* cross-layer equalization and bias absorption (Nagel 2019) */
+    RUNG_METHOD_BIAS = 4,     /* empirical bias correction (Nagel 2019) */
+    RUNG_METHOD_CLIP = 8,     /* weight scales of least squared error */
+    RUNG_METHOD_SMOOTH = 16,  /* SmoothQuant (Xiao 2022) */
+    RUNG_METHOD_ADAROUND = 32, /* learned rounding (Nagel 2020) */
+    RUNG_METHOD_GPTQ = 64,    /* rounding with error feedback (Frantar 2022) */
+} rung_method;
+
 typedef struct rung_quant_options {
     size_t      size;        /* set by RUNG_QUANT_OPTIONS */
     rung_range  range;       /* how an activation's range is chosen */
@@ -153,6 +165,8 @@ typedef struct rung_quant_options {
     int         batch;       /* samples at a time; 0 = chosen by the model's size */
     bool        quiet;       /* no progress on standard error */
     const char *preprocess;  /* to be stored in the model; NULL: keep what is stored */
+    unsigned    methods;     /* of rung_method */
+    int         weight_bits; /* 2 to 8, in an int8 container; 0 = 8 */
 } rung_quant_options;
 #define RUNG_QUANT_OPTIONS { .size = sizeof(rung_quant_options) }
 
@@ -253,6 +267,33 @@ typedef struct rung_bench_result {
 /* Latency on random input. text: NULL or the profile, the caller's (rung_text_free). */
 RUNG_API rung_status rung_bench(const rung_model *model, const rung_bench_options *options,
                                 rung_bench_result *result, char **text, rung_error *err);
+
+typedef struct rung_compare_options {
+    size_t   size; /* set by RUNG_COMPARE_OPTIONS */
+    size_t   samples; /* of the data, chosen by seed; 0 = all */
+    uint64_t seed;
+    int      n_threads;
+    double   seconds; /* of measuring latency; 0 = 1 */
+    bool     quiet;
+    const char *reference_title, *model_title, *data_title; /* what a report calls them */
+    size_t   reference_bytes, model_bytes; /* sizes of the files; 0 = not known */
+} rung_compare_options;
+#define RUNG_COMPARE_OPTIONS { .size = sizeof(rung_compare_options) }
+
+typedef struct rung_comparison rung_comparison;
+
+/* Holds a quantized model against the float model that it was made from: the error of every
+ * quantized tensor, layer by layer. *out is the caller's. */
+RUNG_API rung_status rung_compare(const rung_model *reference, const rung_model *model,
+                                  rung_dataset *data, const rung_compare_options *options,
+                                  rung_comparison **out, rung_error *err);
+/* For a person, or as one JSON object (docs/cli.md lists its keys): *text is the caller's,
+ * rung_text_free. As one HTML page, written atomically. */
+RUNG_API rung_status rung_comparison_text(const rung_comparison *c, bool json, char **text,
+                                          rung_error *err);
+RUNG_API rung_status rung_comparison_save_html(const rung_comparison *c, const char *path,
+                                               rung_error *err);
+RUNG_API void        rung_comparison_free(rung_comparison *c);
 
 /* --- the process ----------------------------------------------------------------------------- */
 /* Whether RUNG_CPU (environment) names a level that this machine has: ref, avx2, avx512vnni. */

@@ -1,0 +1,44 @@
+/* What the files of the comparison share. */
+#ifndef RUNG_MEASURE_COMPARE_PARTS_H
+#define RUNG_MEASURE_COMPARE_PARTS_H
+
+#include "measure/compare.h"
+#include "measure/measure.h"
+
+/* A pair of the int8 model, by value ids there: x -> Q -> DQ -> y. */
+typedef struct pair {
+    int x, y, scale, zero; /* zero -1: none */
+    int match; /* the value of the float model that x stands for */
+} pair;
+
+typedef struct pairing {
+    const graph *reference; /* prepared: its names are those of the int8 model */
+    const graph *g;
+    pair        *pairs; /* [c->n_tensors], along the network */
+    int         *pair_of; /* by value id of g: the pair whose y it is, or the other DQ's; -1 */
+} pairing;
+
+/* Fills c->tensors, c->n_unmatched and p (in c->mem). */
+rung_status compare_find_pairs(comparison *c, const graph *reference, const graph *g, pairing *p,
+                               rung_error *err);
+/* Fills c->weights and the tensors' weights. */
+rung_status compare_weights(comparison *c, const pairing *p, rung_error *err);
+
+/* Copies of the two models whose outputs are the pairs' values too, at [n outputs + pair], and one
+ * in which each layer reads the float model's values, fed as inputs [n inputs + pair]: exact[i] is
+ * type and dims of pair i. */
+rung_status compare_shown_reference(const comparison *c, const pairing *p, graph **out, int *at,
+                                    rung_error *err);
+rung_status compare_shown_model(const comparison *c, const pairing *p, graph **out, int *at,
+                                rung_error *err);
+rung_status compare_alone(const comparison *c, const pairing *p, const tensor *const *exact,
+                          graph **out, int *at, rung_error *err);
+
+/* The first n values of x (float), y (int8 model) and alone (its layer fed exact values). */
+void compare_tally(tensor_record *t, const float *x, const float *y, const float *alone, size_t n);
+
+/* Both models' latencies on one sample of b, in turns. */
+rung_status compare_latency(comparison *c, const graph *reference, const graph *g, const batch *b,
+                            double seconds, int n_threads, rung_error *err);
+
+#endif
