@@ -1,6 +1,6 @@
 """Bad input on the command line: one sentence that names the thing, exit status 1 (or 2 for a
-mistake in the call), never a crash, never a file left behind. ./check runs it under AddressSanitizer
-too."""
+mistake in the call), never a crash, never a file left behind. ./check runs it under
+AddressSanitizer too."""
 import os
 import subprocess
 
