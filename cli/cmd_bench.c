@@ -28,9 +28,11 @@ static int run(int argc, char **argv)
     int status = options_parse(&cmd_bench, argc, argv, "threads batch seconds profile json", &o);
     if (status != EXIT_GOOD || o.help)
         goto done;
-    const rung_bench_options bo = { .size = sizeof bo, .n_threads = (int)o.threads,
-                                    .batch = (int)o.batch, .seconds = o.seconds,
-                                    .profile = o.profile && !o.json };
+    const rung_bench_options bo = {.size = sizeof bo,
+                                   .n_threads = (int)o.threads,
+                                   .batch = (int)o.batch,
+                                   .seconds = o.seconds,
+                                   .profile = o.profile && !o.json};
     if (rung_model_load(o.model, &model, &err) != RUNG_OK ||
         rung_bench(model, &bo, &result, &profile, &err) != RUNG_OK) {
         status = failed(&cmd_bench, &err);
@@ -48,7 +50,8 @@ done:
 }
 
 const command cmd_bench = {
-    "bench", "latency, throughput and memory",
+    "bench",
+    "latency, throughput and memory",
     "Usage: rung bench MODEL [options]\n\n"
     "Times the model on random input: three runs to warm up, then for --seconds, at least five.\n\n"
     "  --threads N    default: all processors\n"

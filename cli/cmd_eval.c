@@ -53,8 +53,8 @@ static int run(int argc, char **argv)
         status = misused(&cmd_eval, "--data is missing: the samples to evaluate on");
         goto done;
     }
-    const rung_eval_options eo = { .size = sizeof eo, .n_threads = (int)o.threads,
-                                   .batch = (int)o.batch, .quiet = o.quiet };
+    const rung_eval_options eo = {
+        .size = sizeof eo, .n_threads = (int)o.threads, .batch = (int)o.batch, .quiet = o.quiet};
     if (rung_model_load(o.model, &model, &err) != RUNG_OK ||
         (o.reference && rung_model_load(o.reference, &reference, &err) != RUNG_OK) ||
         rung_dataset_open(o.data, o.preprocess, model, (int)o.threads, &data, &err) != RUNG_OK ||
@@ -79,7 +79,8 @@ done:
 }
 
 const command cmd_eval = {
-    "eval", "accuracy on labelled data, and agreement with a reference model",
+    "eval",
+    "accuracy on labelled data, and agreement with a reference model",
     "Usage: rung eval MODEL --data D [--reference MODEL] [options]\n\n"
     "Runs the model over the data: top-1 and top-5 accuracy and cross-entropy where there are\n"
     "labels; with a reference, agreement of top-1 and the signal-to-quantization-noise ratio.\n\n"

@@ -24,7 +24,8 @@ done:
 }
 
 const command cmd_inspect = {
-    "inspect", "what a model is: operators, parameters, integer share, float islands",
+    "inspect",
+    "what a model is: operators, parameters, integer share, float islands",
     "Usage: rung inspect MODEL [--json]\n\n"
     "Prints the graph's inputs, outputs, operators and parameters, how much of its work runs in\n"
     "integers, and the nodes that stay in float between quantized ones, each with the reason.\n\n"

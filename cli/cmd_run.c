@@ -6,8 +6,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Which input an argument NAME=FILE is for; *file is set behind the '='. A name may itself hold '=':
- * the longest input name that fits wins. -1: none. */
+/* Which input an argument NAME=FILE is for; *file is set behind the '='. A name may itself hold
+ * '=': the longest input name that fits wins. -1: none. */
 static int input_index(const rung_model *model, const char *arg, const char **file)
 {
     int best = -1;
@@ -32,8 +32,10 @@ static int load_inputs(const options *o, const rung_model *model, rung_tensor *a
         const char *file = NULL;
         const int at = input_index(model, o->inputs[i], &file);
         if (at < 0)
-            return misused(&cmd_run, "--input '%s': NAME=FILE.npy is wanted, NAME an input of the "
-                           "model ('rung inspect' lists them)", o->inputs[i]);
+            return misused(&cmd_run,
+                           "--input '%s': NAME=FILE.npy is wanted, NAME an input of the "
+                           "model ('rung inspect' lists them)",
+                           o->inputs[i]);
         if (arrays[at].data)
             return misused(&cmd_run, "--input '%s': this input is given twice", o->inputs[i]);
         if (rung_npy_load(file, &arrays[at], &err) != RUNG_OK)
@@ -51,12 +53,14 @@ static int feed(rung_session *s, const rung_tensor *arrays)
     for (int i = 0; i < rung_session_n_inputs(s); i++) {
         const rung_tensor *to = rung_session_input(s, i);
         if (arrays[i].type != to->type) {
-            fprintf(stderr, "rung run: input '%s': the array's element type is not the model's; "
+            fprintf(stderr,
+                    "rung run: input '%s': the array's element type is not the model's; "
                     "convert it first ('rung inspect' says which is wanted)\n",
                     rung_session_input_name(s, i));
             return EXIT_FAILED;
         }
-        memcpy(to->data, arrays[i].data, rung_tensor_bytes(to)); /* the session took the array's dims */
+        memcpy(to->data, arrays[i].data,
+               rung_tensor_bytes(to)); /* the session took the array's dims */
     }
     return EXIT_GOOD;
 }
@@ -99,7 +103,7 @@ static char *output_path(const rung_session *s, int i, const char *dir)
 
 static int save_output(const rung_session *s, int i, const char *dir)
 {
-    rung_error err = { "out of memory" };
+    rung_error err = {"out of memory"};
     char *path = output_path(s, i, dir);
     const bool saved = path && rung_npy_save(path, rung_session_output(s, i), &err) == RUNG_OK;
     if (saved)
@@ -127,8 +131,8 @@ static int run_model(const options *o, const rung_model *model, rung_tensor *arr
     int status = load_inputs(o, model, arrays);
     if (status != EXIT_GOOD)
         return status;
-    const rung_session_options so = { .size = sizeof so, .n_threads = (int)o->threads,
-                                      .inputs = arrays };
+    const rung_session_options so = {
+        .size = sizeof so, .n_threads = (int)o->threads, .inputs = arrays};
     if (rung_session_create(model, &so, &s, &err) != RUNG_OK)
         return failed(&cmd_run, &err);
     status = feed(s, arrays);
@@ -173,7 +177,8 @@ done:
 }
 
 const command cmd_run = {
-    "run", "runs a model on .npy arrays, writes its outputs as .npy",
+    "run",
+    "runs a model on .npy arrays, writes its outputs as .npy",
     "Usage: rung run MODEL --input NAME=FILE.npy ... --output DIR [--threads N]\n\n"
     "Runs the model once. Open dimensions take the arrays' sizes. Each output is written to\n"
     "DIR/NAME.npy; characters of NAME outside [A-Za-z0-9._-] become '_'. Where two outputs would\n"

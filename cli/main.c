@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-static const command *const commands[] = { &cmd_inspect, &cmd_quantize, &cmd_eval, &cmd_compare,
-                                           &cmd_bench, &cmd_run, NULL };
+static const command *const commands[] = {&cmd_inspect, &cmd_quantize, &cmd_eval, &cmd_compare,
+                                          &cmd_bench,   &cmd_run,      NULL};
 
 /* Ends the program by the signal, as if it had not been caught: the caller sees which it was. */
 static void on_signal(int sig)
@@ -20,7 +20,7 @@ static void on_signal(int sig)
 /* A signal that the caller had ignored (nohup) stays ignored. */
 static void catch_signals(void)
 {
-    static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE };
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
     struct sigaction now;
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
         if (sigaction(signals[i], NULL, &now) == 0 && now.sa_handler != SIG_IGN)
@@ -42,12 +42,14 @@ static bool open_standard_streams(void)
 static void print_help(FILE *to)
 {
     fputs("rung makes trained neural networks small and fast by quantization.\n\n"
-          "Usage: rung COMMAND MODEL [options]\n\nCommands:\n", to);
+          "Usage: rung COMMAND MODEL [options]\n\nCommands:\n",
+          to);
     for (const command *const *c = commands; *c; c++)
         fprintf(to, "  %-10s%s\n", (*c)->name, (*c)->summary);
     fputs("\n'rung COMMAND --help' explains a command, with examples. 'rung --version' says which\n"
           "rung this is. RUNG_CPU=ref|avx2|avx512vnni forces a level of the processor.\n"
-          "Exit status: 0 success, 1 failure, 2 usage.\n", to);
+          "Exit status: 0 success, 1 failure, 2 usage.\n",
+          to);
 }
 
 int main(int argc, char **argv)

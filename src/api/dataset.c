@@ -19,15 +19,17 @@ static rung_status describe_inputs(const graph *g, rung_tensor *like, const char
     for (int i = 0; i < g->n_inputs; i++) {
         const value *v = &g->values[g->inputs[i]];
         if (v->rank < 0 || v->type == RUNG_UNDEFINED)
-            return fail(err, RUNG_EUNSUPPORTED, "input '%s' has no declared type and shape: random "
-                        "data cannot be made for it", v->name);
-        like[i] = (rung_tensor){ .type = v->type, .rank = v->rank };
+            return fail(err, RUNG_EUNSUPPORTED,
+                        "input '%s' has no declared type and shape: random "
+                        "data cannot be made for it",
+                        v->name);
+        like[i] = (rung_tensor){.type = v->type, .rank = v->rank};
         names[i] = v->name;
         for (int d = 0; d < v->rank; d++)
-            like[i].dims[d] = d == 0                        ? 1
-                              : v->dims[d] != DIM_UNKNOWN   ? v->dims[d]
-                              : v->rank == 4 && d > 1       ? 224
-                                                            : 1;
+            like[i].dims[d] = d == 0                      ? 1
+                              : v->dims[d] != DIM_UNKNOWN ? v->dims[d]
+                              : v->rank == 4 && d > 1     ? 224
+                                                          : 1;
     }
     return RUNG_OK;
 }
@@ -62,9 +64,11 @@ rung_status rung_dataset_open(const char *spec, const char *pre, const rung_mode
     if (!pre && model)
         pre = graph_metadata(model->g, "rung.preprocess");
     if (n_threads < 0)
-        return fail(err, RUNG_EARGUMENT, "rung_dataset_open: %d threads; give 1 or more, or 0 for all "
-                    "processors", n_threads);
-    dataset_options opt = { .n_workers = n_threads ? n_threads : n_processors() };
+        return fail(err, RUNG_EARGUMENT,
+                    "rung_dataset_open: %d threads; give 1 or more, or 0 for all "
+                    "processors",
+                    n_threads);
+    dataset_options opt = {.n_workers = n_threads ? n_threads : n_processors()};
     rung_status st = preprocess_parse(pre, &opt.pre, err);
     if (st != RUNG_OK)
         return st;

@@ -27,9 +27,9 @@ rung_status rung_eval(const rung_model *model, const rung_model *reference, rung
 }
 
 typedef struct profile_request {
-    char       **text;
-    rung_status  st;
-    rung_error  *err;
+    char **text;
+    rung_status st;
+    rung_error *err;
 } profile_request;
 
 static void take_profile(void *ctx, const engine *e)
@@ -43,7 +43,7 @@ rung_status rung_bench(const rung_model *model, const rung_bench_options *option
 {
     rung_bench_options opt;
     rung_status st;
-    profile_request profile = { text, RUNG_OK, err };
+    profile_request profile = {text, RUNG_OK, err};
     if (!model || !result)
         return fail(err, RUNG_EARGUMENT, "rung_bench: model and result must not be NULL");
     if ((st = options_copy(&opt, sizeof opt, options, "rung_bench_options", err)) != RUNG_OK)

@@ -84,7 +84,7 @@ size_t rung_diagnostics_count(const rung_diagnostics *d)
 
 rung_diagnostic rung_diagnostics_get(const rung_diagnostics *d, size_t i)
 {
-    static const rung_diagnostic none = { "", "", "" };
+    static const rung_diagnostic none = {"", "", ""};
     return d && i < d->n ? d->list[i] : none;
 }
 

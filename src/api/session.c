@@ -7,13 +7,14 @@
 
 struct rung_session {
     engine *e;
-    char  **names; /* inputs, then outputs; the names are in mem */
-    arena  *mem;
+    char **names; /* inputs, then outputs; the names are in mem */
+    arena *mem;
 };
 
-/* Dims of every input for engine_create: the caller's, or declared with unknown first dims = batch. */
-static rung_status session_dims(const graph *g, const rung_session_options *o,
-                                const int64_t **dims, arena *mem, rung_error *err)
+/* Dims of every input for engine_create: the caller's, or declared with unknown first dims = batch.
+ */
+static rung_status session_dims(const graph *g, const rung_session_options *o, const int64_t **dims,
+                                arena *mem, rung_error *err)
 {
     for (int i = 0; i < g->n_inputs; i++) {
         const value *v = &g->values[g->inputs[i]];
@@ -33,8 +34,7 @@ static rung_status session_dims(const graph *g, const rung_session_options *o,
 
 static rung_status copy_names(rung_session *s, const graph *g, rung_error *err)
 {
-    s->names = arena_zero(s->mem, (size_t)g->n_inputs + (size_t)g->n_outputs + 1,
-                          sizeof *s->names);
+    s->names = arena_zero(s->mem, (size_t)g->n_inputs + (size_t)g->n_outputs + 1, sizeof *s->names);
     bool good = s->names != NULL;
     for (int i = 0; good && i < g->n_inputs + g->n_outputs; i++) {
         const int id = i < g->n_inputs ? g->inputs[i] : g->outputs[i - g->n_inputs];
@@ -60,7 +60,7 @@ rung_status rung_session_create(const rung_model *model, const rung_session_opti
     const int64_t **dims =
         s->mem ? arena_zero(s->mem, (size_t)model->g->n_inputs + 1, sizeof *dims) : NULL;
     st = dims ? session_dims(model->g, &opt, dims, s->mem, err) : fail_memory(err, "a session", 0);
-    const engine_options eo = { .n_threads = opt.n_threads, .input_dims = dims };
+    const engine_options eo = {.n_threads = opt.n_threads, .input_dims = dims};
     if (st == RUNG_OK && (st = copy_names(s, model->g, err)) == RUNG_OK &&
         (st = engine_create(model->g, &eo, &s->e, err)) == RUNG_OK) {
         engine_profile(s->e, opt.profile);

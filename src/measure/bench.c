@@ -49,8 +49,10 @@ static rung_status input_dims(const graph *g, const rung_bench_options *opt, con
         if (v->rank > 0 && store[i][0] == DIM_UNKNOWN)
             store[i][0] = n_samples;
         else if (v->rank > 0 && opt->batch > 0 && store[i][0] != n_samples)
-            return fail(err, RUNG_EARGUMENT, "input '%s' has a fixed first dimension of %lld; --batch "
-                        "%d does not fit it", v->name, (long long)store[i][0], n_samples);
+            return fail(err, RUNG_EARGUMENT,
+                        "input '%s' has a fixed first dimension of %lld; --batch "
+                        "%d does not fit it",
+                        v->name, (long long)store[i][0], n_samples);
         dims[i] = store[i];
     }
     return RUNG_OK;
@@ -107,7 +109,7 @@ rung_status measure_bench(const graph *g, const rung_bench_options *opt, rung_be
                                    : fail_memory(err, "input shapes", n_in * sizeof *store);
     if (st != RUNG_OK)
         goto done;
-    const engine_options eo = { .n_threads = opt->n_threads, .input_dims = dims };
+    const engine_options eo = {.n_threads = opt->n_threads, .input_dims = dims};
     const double begin = clock_seconds();
     if ((st = engine_create(g, &eo, &e, err)) != RUNG_OK)
         goto done;

@@ -8,9 +8,9 @@
 #include "base/progress.h"
 
 typedef struct tally {
-    size_t  samples, labelled, right1, right5, agree;
-    bool    has_scores;
-    double  loss;
+    size_t samples, labelled, right1, right5, agree;
+    bool has_scores;
+    double loss;
     double *signal, *noise; /* per output */
 } tally;
 
@@ -62,8 +62,9 @@ static rung_status count_labels(const engine *e, const batch *b, tally *t, rung_
         if (label < 0)
             continue;
         if ((size_t)label >= classes)
-            return fail(err, RUNG_EARGUMENT, "sample %zu has label %lld, the model gives %zu classes",
-                        b->first + i, (long long)label, classes);
+            return fail(err, RUNG_EARGUMENT,
+                        "sample %zu has label %lld, the model gives %zu classes", b->first + i,
+                        (long long)label, classes);
         const size_t above = rank_of(x, classes, (size_t)label);
         t->labelled++;
         t->right1 += above == 0;
@@ -79,8 +80,10 @@ static rung_status count_agreement(const engine *e, const engine *ref, size_t n,
     const tensor *y = engine_output(e, 0), *r = engine_output(ref, 0);
     const size_t classes = (size_t)y->dims[1];
     if (!is_scores(r) || r->dims[1] != y->dims[1] || (size_t)r->dims[0] < n)
-        return fail(err, RUNG_EARGUMENT, "the model's first output has scores of %zu classes, the "
-                    "reference's has not", classes);
+        return fail(err, RUNG_EARGUMENT,
+                    "the model's first output has scores of %zu classes, the "
+                    "reference's has not",
+                    classes);
     for (size_t i = 0; i < n; i++)
         t->agree += arg_max((const float *)y->data + i * classes, classes) ==
                     arg_max((const float *)r->data + i * classes, classes);
@@ -105,8 +108,10 @@ static rung_status count_noise(const engine *e, const engine *ref, const graph *
         const tensor *y = engine_output(e, o), *r = engine_output(ref, o);
         const size_t used = n_counted(e, o, n), others = n_counted(ref, o, n);
         if (used != others)
-            return fail(err, RUNG_EARGUMENT, "output '%s' has %zu elements for %zu samples, the "
-                        "reference's has %zu", g->values[g->outputs[o]].name, used, n, others);
+            return fail(err, RUNG_EARGUMENT,
+                        "output '%s' has %zu elements for %zu samples, the "
+                        "reference's has %zu",
+                        g->values[g->outputs[o]].name, used, n, others);
         for (size_t i = 0; i < used; i++) {
             const double want = tensor_get(r, i), d = want - tensor_get(y, i);
             t->signal[o] += want * want;
@@ -130,12 +135,13 @@ static void conclude(const graph *g, const graph *reference, const tally *t,
     result->top5 = t->labelled ? 100.0 * (double)t->right5 / labelled : -1;
     result->loss = t->labelled ? t->loss / labelled : NAN;
     result->agreement = reference && t->has_scores && t->samples
-                            ? 100.0 * (double)t->agree / (double)t->samples : -1;
+                            ? 100.0 * (double)t->agree / (double)t->samples
+                            : -1;
     result->sqnr_db = NAN;
     for (int o = 0; reference && o < g->n_outputs; o++) {
         const double db = decibels(t->signal[o], t->noise[o]);
         if (sqnr)
-            sqnr[o] = (output_sqnr){ g->values[g->outputs[o]].name, db };
+            sqnr[o] = (output_sqnr){g->values[g->outputs[o]].name, db};
         if (!isnan(db) && !(result->sqnr_db <= db))
             result->sqnr_db = db;
     }
@@ -143,10 +149,10 @@ static void conclude(const graph *g, const graph *reference, const tally *t,
 
 /* What one evaluation works with; engines are made at the first batch, whose shapes they take. */
 typedef struct evaluation {
-    const graph             *g, *reference;
+    const graph *g, *reference;
     const rung_eval_options *opt;
-    engine                  *e, *ref;
-    tally                    t;
+    engine *e, *ref;
+    tally t;
 } evaluation;
 
 static rung_status run_one(const graph *g, engine **e, const batch *b, int n_threads,
@@ -178,10 +184,10 @@ static rung_status eval_batch(evaluation *v, const batch *b, rung_error *err)
 }
 
 rung_status measure_eval(const graph *g, const graph *reference, dataset *data,
-                         const rung_eval_options *opt, rung_eval_result *result,
-                         output_sqnr *sqnr, rung_error *err)
+                         const rung_eval_options *opt, rung_eval_result *result, output_sqnr *sqnr,
+                         rung_error *err)
 {
-    evaluation v = { .g = g, .reference = reference, .opt = opt };
+    evaluation v = {.g = g, .reference = reference, .opt = opt};
     loader *l = NULL;
     const batch *b = NULL;
     progress p;

@@ -43,7 +43,8 @@ rung_status input_fits(const value *v, const rung_tensor *given, int first, rung
                 dims_text(v->rank, v->dims, a, sizeof a),
                 dims_text(given->rank, given->dims, b, sizeof b),
                 v->rank == 4 && given->rank == 4
-                    ? "; a --preprocess with resize and crop brings images to one size" : "");
+                    ? "; a --preprocess with resize and crop brings images to one size"
+                    : "");
 }
 
 /* A model whose number of samples is fixed is fed that many, though the batch holds fewer. */
@@ -51,8 +52,10 @@ static rung_status dims_for_batch(const value *v, const batch_input *in, int64_t
                                   rung_error *err)
 {
     if (!in)
-        return fail(err, RUNG_EARGUMENT, "the data has no array for input '%s'; give it as an npz file "
-                    "with an array of that name", v->name);
+        return fail(err, RUNG_EARGUMENT,
+                    "the data has no array for input '%s'; give it as an npz file "
+                    "with an array of that name",
+                    v->name);
     const rung_status st = input_fits(v, &in->t, 1, err);
     if (st != RUNG_OK)
         return st;
@@ -74,8 +77,7 @@ rung_status engine_for_batch(const graph *g, const batch *b, int n_threads, cons
         st = dims_for_batch(&g->values[g->inputs[i]], batch_find(b, g, i), store[i], err);
     }
     if (st == RUNG_OK) {
-        const engine_options opt = { .n_threads = n_threads, .input_dims = dims,
-                                     .observe = observe };
+        const engine_options opt = {.n_threads = n_threads, .input_dims = dims, .observe = observe};
         st = engine_create(g, &opt, out, err);
     }
     mem_free(dims);
@@ -88,14 +90,33 @@ static bool type_bounds(dtype type, double *lo, double *hi)
 {
     *lo = 0;
     switch (type) {
-    case RUNG_U8: *hi = UINT8_MAX; return true;
-    case RUNG_U16: *hi = UINT16_MAX; return true;
-    case RUNG_BOOL: *hi = 1; return true;
-    case RUNG_I8: *lo = INT8_MIN; *hi = INT8_MAX; return true;
-    case RUNG_I16: *lo = INT16_MIN; *hi = INT16_MAX; return true;
-    case RUNG_I32: *lo = INT32_MIN; *hi = INT32_MAX; return true;
-    case RUNG_I64: *lo = -9007199254740992.0; *hi = 9007199254740992.0; return true;
-    default: return false;
+    case RUNG_U8:
+        *hi = UINT8_MAX;
+        return true;
+    case RUNG_U16:
+        *hi = UINT16_MAX;
+        return true;
+    case RUNG_BOOL:
+        *hi = 1;
+        return true;
+    case RUNG_I8:
+        *lo = INT8_MIN;
+        *hi = INT8_MAX;
+        return true;
+    case RUNG_I16:
+        *lo = INT16_MIN;
+        *hi = INT16_MAX;
+        return true;
+    case RUNG_I32:
+        *lo = INT32_MIN;
+        *hi = INT32_MAX;
+        return true;
+    case RUNG_I64:
+        *lo = -9007199254740992.0;
+        *hi = 9007199254740992.0;
+        return true;
+    default:
+        return false;
     }
 }
 
@@ -114,10 +135,18 @@ static bool put_number(dtype type, void *data, size_t i, double x)
         return false;
     const int64_t v = (int64_t)x;
     switch (dtype_bytes(type, 1)) {
-    case 1: ((uint8_t *)data)[i] = (uint8_t)v; break;
-    case 2: ((uint16_t *)data)[i] = (uint16_t)v; break;
-    case 4: ((uint32_t *)data)[i] = (uint32_t)v; break;
-    default: ((int64_t *)data)[i] = v; break;
+    case 1:
+        ((uint8_t *)data)[i] = (uint8_t)v;
+        break;
+    case 2:
+        ((uint16_t *)data)[i] = (uint16_t)v;
+        break;
+    case 4:
+        ((uint32_t *)data)[i] = (uint32_t)v;
+        break;
+    default:
+        ((int64_t *)data)[i] = v;
+        break;
     }
     return true;
 }
@@ -131,9 +160,10 @@ static rung_status feed_one(const tensor *to, const batch_input *from, const cha
     for (int i = 1; same && i < t->rank; i++)
         same = t->dims[i] == to->dims[i];
     if (!same)
-        return fail(err, RUNG_EARGUMENT, "input '%s' is %s here, the data is %s; all samples must "
-                    "have one size (--preprocess with resize and crop brings images to one)", name,
-                    dims_text(to->rank, to->dims, a, sizeof a),
+        return fail(err, RUNG_EARGUMENT,
+                    "input '%s' is %s here, the data is %s; all samples must "
+                    "have one size (--preprocess with resize and crop brings images to one)",
+                    name, dims_text(to->rank, to->dims, a, sizeof a),
                     dims_text(t->rank, t->dims, b, sizeof b));
     const size_t n = tensor_count(t), all = tensor_count(to);
     if (t->type == to->type) {
@@ -141,8 +171,10 @@ static rung_status feed_one(const tensor *to, const batch_input *from, const cha
     } else {
         for (size_t i = 0; i < n; i++)
             if (!put_number(to->type, to->data, i, tensor_get(t, i)))
-                return fail(err, RUNG_EARGUMENT, "input '%s' is %s, the data's element %zu (%g) does "
-                            "not fit it", name, dtype_name(to->type), i, tensor_get(t, i));
+                return fail(err, RUNG_EARGUMENT,
+                            "input '%s' is %s, the data's element %zu (%g) does "
+                            "not fit it",
+                            name, dtype_name(to->type), i, tensor_get(t, i));
     }
     memset((char *)to->data + dtype_bytes(to->type, n), 0,
            dtype_bytes(to->type, all) - dtype_bytes(to->type, n));

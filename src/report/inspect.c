@@ -12,16 +12,16 @@
 
 typedef struct op_count {
     const char *op_type;
-    int         n;
+    int n;
 } op_count;
 
 typedef struct inspection {
     const graph *g;
-    op_count    *ops;
-    size_t       n_ops, n_nodes;
-    size_t       parameters, bytes;
-    engine      *e;          /* NULL: it cannot be planned, why_not says the reason */
-    rung_error   why_not;
+    op_count *ops;
+    size_t n_ops, n_nodes;
+    size_t parameters, bytes;
+    engine *e; /* NULL: it cannot be planned, why_not says the reason */
+    rung_error why_not;
 } inspection;
 
 static rung_status count_ops(inspection *in, rung_error *err)
@@ -38,7 +38,7 @@ static rung_status count_ops(inspection *in, rung_error *err)
         }
         if (!strmap_set(seen, g->nodes[i].op_type, (int)in->n_ops))
             st = fail_memory(err, "operator counts", g->n_nodes);
-        in->ops[in->n_ops++] = (op_count){ g->nodes[i].op_type, 1 };
+        in->ops[in->n_ops++] = (op_count){g->nodes[i].op_type, 1};
     }
     in->n_nodes = g->n_nodes;
     strmap_free(seen);
@@ -87,7 +87,7 @@ static void plan_model(inspection *in)
             store[i][d] = v->dims[d] != DIM_UNKNOWN ? v->dims[d] : v->rank == 4 && d > 1 ? 224 : 1;
         dims[i] = v->rank >= 0 ? store[i] : NULL;
     }
-    const engine_options opt = { .n_threads = 1, .input_dims = dims };
+    const engine_options opt = {.n_threads = 1, .input_dims = dims};
     engine_create(g, &opt, &in->e, &in->why_not);
 done:
     mem_free(dims);
@@ -125,7 +125,7 @@ static void add_values_text(text *t, const char *title, const graph *g, const in
 static rung_status inspect_text(const inspection *in, char **out, rung_error *err)
 {
     const graph *g = in->g;
-    text t = { 0 };
+    text t = {0};
     text_add(&t, "%-14s%s, opset %lld\n", "graph", g->name, (long long)graph_opset(g, ""));
     add_values_text(&t, "inputs", g, g->inputs, g->n_inputs);
     add_values_text(&t, "outputs", g, g->outputs, g->n_outputs);
@@ -144,8 +144,7 @@ static rung_status inspect_text(const inspection *in, char **out, rung_error *er
              (double)engine_macs(in->e) / 1e6, 100 * int_macs_share(in));
     const float_island *islands = engine_islands(in->e);
     for (size_t i = 0; i < engine_n_islands(in->e); i++)
-        text_add(&t, "%-14s%s: %s\n", i ? "" : "float islands", islands[i].node,
-                 islands[i].reason);
+        text_add(&t, "%-14s%s: %s\n", i ? "" : "float islands", islands[i].node, islands[i].reason);
     return text_take(&t, out, err);
 }
 
@@ -160,9 +159,10 @@ static void add_values_json(cJSON *to, const char *key, const graph *g, const in
         cJSON_AddStringToObject(o, "type", dtype_name(v->type));
         cJSON *dims = cJSON_AddArrayToObject(o, "dims");
         for (int d = 0; d < v->rank; d++)
-            cJSON_AddItemToArray(dims, v->dims[d] != DIM_UNKNOWN
-                                           ? cJSON_CreateNumber((double)v->dims[d])
-                                           : cJSON_CreateString(v->symbols[d] ? v->symbols[d] : ""));
+            cJSON_AddItemToArray(dims,
+                                 v->dims[d] != DIM_UNKNOWN
+                                     ? cJSON_CreateNumber((double)v->dims[d])
+                                     : cJSON_CreateString(v->symbols[d] ? v->symbols[d] : ""));
         cJSON_AddItemToArray(list, o);
     }
 }
@@ -193,7 +193,7 @@ static rung_status inspect_json(const inspection *in, char **out, rung_error *er
 {
     const graph *g = in->g;
     cJSON *o = cJSON_CreateObject();
-    text t = { 0 };
+    text t = {0};
     cJSON_AddStringToObject(o, "graph", g->name);
     cJSON_AddNumberToObject(o, "opset", (double)graph_opset(g, ""));
     add_values_json(o, "inputs", g, g->inputs, g->n_inputs);
@@ -218,7 +218,7 @@ static rung_status inspect_json(const inspection *in, char **out, rung_error *er
 
 rung_status report_inspect(const graph *g, bool json, char **out, rung_error *err)
 {
-    inspection in = { .g = g };
+    inspection in = {.g = g};
     rung_status st = count_ops(&in, err);
     if (st == RUNG_OK)
         st = count_parameters(&in, err);

@@ -7,7 +7,7 @@
 
 rung_status report_profile(const engine *e, char **out, rung_error *err)
 {
-    text t = { 0 };
+    text t = {0};
     double total = 0;
     for (size_t i = 0; i < engine_n_steps(e); i++)
         total += engine_step(e, i).seconds;
@@ -27,7 +27,7 @@ rung_status report_profile(const engine *e, char **out, rung_error *err)
 
 rung_status report_sqnr(const output_sqnr *sqnr, int n, char **out, rung_error *err)
 {
-    text t = { 0 };
+    text t = {0};
     text_add(&t, "{");
     for (int i = 0; i < n; i++) {
         text_add(&t, "%s\"", i ? ", " : "");

@@ -37,8 +37,12 @@ void text_add(text *t, const char *fmt, ...)
 /* Bytes of the UTF-8 character at s (RFC 3629); 0: it is none. */
 static size_t utf8_length(const unsigned char *s)
 {
-    const size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3
-                     : s[0] < 0xf5 ? 4 : 0;
+    const size_t n = s[0] < 0x80   ? 1
+                     : s[0] < 0xc2 ? 0
+                     : s[0] < 0xe0 ? 2
+                     : s[0] < 0xf0 ? 3
+                     : s[0] < 0xf5 ? 4
+                                   : 0;
     for (size_t i = 1; i < n; i++)
         if ((s[i] & 0xc0) != 0x80)
             return 0;
@@ -63,11 +67,11 @@ rung_status text_take(text *t, char **out, rung_error *err)
     text_add(t, "%s", "");
     if (t->failed) {
         mem_free(t->s);
-        *t = (text){ 0 };
+        *t = (text){0};
         return fail_memory(err, "a report", 0);
     }
     text_clean(t);
     *out = t->s;
-    *t = (text){ 0 };
+    *t = (text){0};
     return RUNG_OK;
 }
