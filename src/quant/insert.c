@@ -1,7 +1,7 @@
 /* Writes the chosen parameters into the graph: QuantizeLinear and DequantizeLinear nodes and their
  * constants. A deep network of small layers has as many bytes in names and declarations as in
- * scales: the nodes get no names, their results (x_q, x_dq) no declared types, and equal zero points
- * are one constant. */
+ * scales: the nodes get no names, their results no declared types, equal zero points are one
+ * constant, and of a weight only the codes (w_q) are named after it. */
 #include <string.h>
 
 #include "base/mem.h"
@@ -33,15 +33,21 @@ static const char *named(const inserter *s, const char *base, const char *suffix
     return arena_printf(s->r->mem, "%s%s", base, suffix);
 }
 
+/* NULL: memory is out. */
+static const char *short_name(const inserter *s, const char *kind, int v)
+{
+    return arena_printf(s->r->mem, "%s%d", kind, v);
+}
+
 static int add_constant(inserter *s, const char *base, const char *suffix, const tensor *t)
 {
-    const char *name = named(s, base, suffix);
+    const char *name = base ? named(s, base, suffix) : NULL;
     return name ? graph_add_constant(s->r->g, name, t) : -1;
 }
 
 static int add_value(inserter *s, const char *base, const char *suffix)
 {
-    const char *name = named(s, base, suffix);
+    const char *name = base ? named(s, base, suffix) : NULL;
     return name ? graph_add_value(s->r->g, name, RUNG_UNDEFINED, -1, NULL) : -1;
 }
 
@@ -128,9 +134,8 @@ static rung_status insert_pair(inserter *s, int v, rung_error *err)
 static rung_status dequantize_constant(inserter *s, int v, const tensor *codes, int scale, int zero,
                                        int axis, rung_error *err)
 {
-    const char *base = s->r->g->values[v].name;
-    const int in[] = { add_constant(s, base, "_q", codes), scale, zero };
-    s->dequantized[v] = add_value(s, base, "_dq");
+    const int in[] = { add_constant(s, s->r->g->values[v].name, "_q", codes), scale, zero };
+    s->dequantized[v] = add_value(s, short_name(s, "d", v), "");
     return add_node(s, "DequantizeLinear", in, s->dequantized[v], axis, err);
 }
 
@@ -156,7 +161,7 @@ static rung_status insert_constant(inserter *s, int v, rung_error *err)
 static int add_scales(inserter *s, int v, float *scales, size_t n)
 {
     const tensor t = { RUNG_F32, n ? 1 : 0, { (int64_t)n }, scales };
-    return add_constant(s, s->r->g->values[v].name, "_scale", &t);
+    return add_constant(s, short_name(s, "s", v), "", &t);
 }
 
 static rung_status insert_weight(inserter *s, int v, rung_error *err)

@@ -96,8 +96,12 @@ def quantized_by_onnx_runtime(model, x, folder):
 def check_file(path, model, folder):
     """Valid, small, and all in integers when ONNX Runtime runs it."""
     onnx.checker.check_model(str(path), full_check=True)
+    ratio = path.stat().st_size / model.stat().st_size
+    print(f'{model.name}: {ratio:.4f} of the float file')
+    # Each output channel costs 12 bytes (two scales, a bias): MobileNetV1 0.25 has one for every
+    # 124 weights, ResNet-20 one for every 390.
     if model.stat().st_size > 1 << 20:
-        assert path.stat().st_size <= 0.27 * model.stat().st_size
+        assert ratio <= (0.28 if model.name.startswith('mobilenet_v1') else 0.27)
     optimized = folder / 'optimized.onnx'
     session_of(path, optimized)
     ops = collections.Counter(n.op_type for n in onnx.load(str(optimized)).graph.node)

@@ -187,7 +187,7 @@ static void ema_follows_the_batches(void **state)
     free(x);
 }
 
-/* --- ranges ------------------------------------------------------------------------------------ */
+/* --- ranges ----------------------------------------------------------------------------------- */
 
 static int ascending(const void *a, const void *b)
 {

@@ -228,9 +228,9 @@ static void a_quantized_model_is_refused(void **state)
     end(t);
 }
 
-/* --- guards ------------------------------------------------------------------------------------ */
+/* --- guards ----------------------------------------------------------------------------------- */
 
-/* A bias far too large for the scale of its channel: the scale is raised, the result stays right. */
+/* A bias far too large for the scale of its channel: that is raised, the result stays right. */
 static void bias_overflow(void **state)
 {
     (void)state;
@@ -298,7 +298,8 @@ static void constant_tensors(void **state)
 {
     (void)state;
     trial *t = begin();
-    const float w[CHANNELS * CHANNELS] = { 0 }, dead[] = { -1, -1, -1, -1 }, flat[] = { 3, 3, 3, 3 };
+    const float w[CHANNELS * CHANNELS] = { 0 };
+    const float dead[] = { -1, -1, -1, -1 }, flat[] = { 3, 3, 3, 3 };
     const int x = image(t), c = conv(t, "c", x, w, dead);
     const int r = kit_node(t->g, "Relu", "r", 1, IDS(c)), k = conv(t, "k", x, w, flat);
     kit_output(t->g, kit_node(t->g, "Add", "add", 2, IDS(r, k)));
