@@ -38,16 +38,16 @@ typedef struct options {
 int  options_parse(const command *c, int argc, char **argv, const char *allowed, options *o);
 void options_free(options *o);
 
-/* Prints a line on standard error; a name from a file must not steer the terminal: control characters
- * become '?'. */
+/* Prints a line on standard error; a name from a file must not steer the terminal: control
+ * characters become '?'. */
 void print_message(const char *text);
 /* Prints "rung COMMAND: message" on standard error; returns EXIT_FAILED. */
 int failed(const command *c, const rung_error *err);
 /* The same for a mistake in the call, with a hint at --help; returns EXIT_USAGE. */
 int misused(const command *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Flushes standard output; a write that failed (disk full, closed pipe) is a failure. c: NULL before
- * there is a command. */
+/* Flushes standard output; a write that failed (disk full, closed pipe) is a failure. c: NULL
+ * before there is a command. */
 int finish(const command *c);
 
 #endif

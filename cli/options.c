@@ -186,8 +186,8 @@ static int take(const command *c, options *o, int opt, const char *name)
     return EXIT_FAILED;
 }
 
-/* What getopt refuses: word, a long option that takes no value ("--json=1") or is none; or optopt, a
- * letter that may stand inside a word that getopt has not left yet. */
+/* What getopt refuses: word, a long option that takes no value ("--json=1") or is none; or optopt,
+ * a letter that may stand inside a word that getopt has not left yet. */
 static int unknown(const command *c, const char *word)
 {
     for (const struct option *o = long_options; o->name; o++)

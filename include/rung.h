@@ -181,8 +181,8 @@ RUNG_API size_t rung_diagnostics_count(const rung_diagnostics *d);
 RUNG_API rung_diagnostic rung_diagnostics_get(const rung_diagnostics *d, size_t i);
 RUNG_API void            rung_diagnostics_free(rung_diagnostics *d);
 
-/* Static post-training quantization: calibrates on data and returns a new QDQ model. diagnostics may
- * be NULL; *out and *diagnostics are the caller's. */
+/* Static post-training quantization: calibrates on data and returns a new QDQ model. diagnostics
+ * may be NULL; *out and *diagnostics are the caller's. */
 RUNG_API rung_status rung_quantize_static(const rung_model *model, rung_dataset *data,
                                           const rung_quant_options *options, rung_model **out,
                                           rung_diagnostics **diagnostics, rung_error *err);

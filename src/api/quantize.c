@@ -14,7 +14,8 @@ static rung_status check_options(const rung_quant_options *o, rung_error *err)
         return fail(err, RUNG_EARGUMENT, "activations can be uint8 or int8, not %s",
                     dtype_name(o->act_type));
     if (o->n_threads < 0 || o->batch < 0 || o->n_exclude < 0 || o->n_ops < 0)
-        return fail(err, RUNG_EARGUMENT, "numbers of threads, samples and names must not be negative");
+        return fail(err, RUNG_EARGUMENT,
+                    "numbers of threads, samples and names must not be negative");
     if ((o->n_exclude && !o->exclude) || (o->n_ops && !o->ops))
         return fail(err, RUNG_EARGUMENT, "names are counted but not given");
     preprocess parsed;

@@ -35,8 +35,8 @@ static void print_bar(char *text, size_t done, size_t total)
     memcpy(text, "] ", sizeof "] ");
 }
 
-/* "calibrating  120/500 samples  45.1/s  0:08 left", on a terminal with a bar before the numbers; at
- * the end the time that was needed. */
+/* "calibrating  120/500 samples  45.1/s  0:08 left", on a terminal with a bar before the numbers;
+ * at the end the time that was needed. */
 static void draw(progress *p, double now, bool ended)
 {
     const double elapsed = now - p->started, rate = elapsed > 0 ? (double)p->done / elapsed : 0;
