@@ -83,11 +83,15 @@ static form follow(const plan *p, const node *n, bool integer)
     return f == FORM_LAST ? FORM_LAST : FORM_PLAIN;
 }
 
-/* A ReduceMean that is a global pool. */
-static bool averages_image(const plan *p, const node *n)
+/* A ReduceMean that is a global pool: its integer kernel wants channels-last, in float it takes
+ * what is there. */
+static bool averages_image(const plan *p, const node *n, bool integer)
 {
+    if (strcmp(n->op_type, "ReduceMean") != 0 ||
+        (!integer && slot_prefers(p, n->inputs[0]) != FORM_LAST))
+        return false;
     const int axes = n->n_inputs > 1 ? n->inputs[1] : -1;
-    return strcmp(n->op_type, "ReduceMean") == 0 && (axes < 0 || p->constant[axes]) &&
+    return (axes < 0 || p->constant[axes]) &&
            reduces_image(n, axes < 0 ? NULL : p->constant[axes], p->info[n->inputs[0]].rank);
 }
 
@@ -100,7 +104,7 @@ void draft_forms(const plan *p, const node *n, bool integer, form *in, form *out
             *in = FORM_PLAIN;
         if (*in == FORM_PLAIN && brings_channels_first(n, p->info[n->inputs[0]].rank))
             *out = FORM_LAST;
-    } else if (n->op->layout == LAYOUT_CHANNELS || averages_image(p, n)) {
+    } else if (n->op->layout == LAYOUT_CHANNELS || averages_image(p, n, integer)) {
         *in = *out = FORM_LAST;
     } else if (n->op->layout == LAYOUT_FOLLOWS) {
         *in = *out = follow(p, n, integer);

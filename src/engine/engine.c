@@ -97,6 +97,14 @@ void engine_set_tap(engine *e, engine_tap fn, void *ctx)
     e->tap_ctx = ctx;
 }
 
+bool engine_shows_channels_last(const engine *e, int id)
+{
+    for (size_t i = 0; i < e->p->n_taps; i++)
+        if (e->p->taps[i].value == id)
+            return e->p->slots[e->p->taps[i].slot].f == FORM_LAST;
+    return false;
+}
+
 rung_status engine_run(engine *e, rung_error *err)
 {
     return plan_run(e->p, e->t, e->tap, e->tap_ctx, e->profile, err);

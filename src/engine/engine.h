@@ -35,6 +35,8 @@ int           engine_threads(const engine *e);
 const tensor *engine_input(const engine *e, int i);  /* type, rank, dims; data: where to write it */
 const tensor *engine_output(const engine *e, int i); /* data: the result, until the next run */
 void          engine_set_tap(engine *e, engine_tap fn, void *ctx);
+/* Whether the tap is shown this observed value channels-last. */
+bool          engine_shows_channels_last(const engine *e, int id);
 
 /* Inputs have been written into engine_input(e, i)->data (row-major, ONNX order). */
 rung_status engine_run(engine *e, rung_error *err);
