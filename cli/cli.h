@@ -27,9 +27,9 @@ typedef struct options {
     const char *mode, *range, *act_type, *weight_scheme, *method;
     const char **exclude, **ops, **inputs; /* freed by options_free */
     int         n_exclude, n_ops, n_inputs;
-    long        samples, threads, batch, seed, weight_bits;
+    long        samples, threads, batch, seed, weight_bits, block;
     double      percentile, seconds;
-    bool        json, quiet, profile, symmetric;
+    bool        json, quiet, profile, symmetric, weight_asymmetric;
     bool        help; /* the help was printed: nothing else is to be done */
 } options;
 

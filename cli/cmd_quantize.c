@@ -14,7 +14,9 @@ static const word ranges[] = { { "minmax", RUNG_RANGE_MINMAX }, { "ema", RUNG_RA
                                { NULL, 0 } };
 static const word act_types[] = { { "uint8", RUNG_U8 }, { "int8", RUNG_I8 }, { NULL, 0 } };
 static const word weight_schemes[] = { { "per-channel", 0 }, { "per-tensor", 1 }, { NULL, 0 } };
-static const word modes[] = { { "static", 0 }, { NULL, 0 } };
+enum { MODE_STATIC, MODE_DYNAMIC, MODE_WEIGHTS };
+static const word modes[] = { { "static", MODE_STATIC }, { "dynamic", MODE_DYNAMIC },
+                              { "weights", MODE_WEIGHTS }, { NULL, 0 } };
 
 static bool lookup(const word *list, const char *name, int *value)
 {
@@ -28,14 +30,49 @@ static bool lookup(const word *list, const char *name, int *value)
     return false;
 }
 
-static int take_options(const options *o, rung_quant_options *q)
+static const word method_words[] = {
+    { "auto", RUNG_METHOD_AUTO }, { "none", RUNG_METHOD_NONE }, { "equalize", RUNG_METHOD_EQUALIZE },
+    { "bias", RUNG_METHOD_BIAS }, { "clip", RUNG_METHOD_CLIP }, { "smooth", RUNG_METHOD_SMOOTH },
+    { "adaround", RUNG_METHOD_ADAROUND }, { "gptq", RUNG_METHOD_GPTQ }, { NULL, 0 } };
+
+/* "auto", "none", or names of methods joined by commas. */
+static bool take_methods(const char *text, unsigned *methods)
 {
-    int mode = 0, range = 0, act_type = 0, per_tensor = 0;
+    char name[16];
+    *methods = RUNG_METHOD_AUTO;
+    for (bool first = true; text && *text; first = false) {
+        const size_t n = strcspn(text, ",");
+        int bit = 0;
+        if (n >= sizeof name)
+            return false;
+        memcpy(name, text, n);
+        name[n] = '\0';
+        if (!lookup(method_words, name, &bit))
+            return false;
+        const bool alone = bit == RUNG_METHOD_AUTO || bit == RUNG_METHOD_NONE;
+        if (alone && (!first || text[n]))
+            return false;
+        *methods |= (unsigned)bit;
+        text += n + (text[n] == ',' && text[n + 1]);
+        if (*text == ',')
+            return false;
+    }
+    return true;
+}
+
+static int take_options(const options *o, rung_quant_options *q, int *mode)
+{
+    int range = 0, act_type = 0, per_tensor = 0;
     if (!o->output)
         return misused(&cmd_quantize, "-o FILE is missing: where the quantized model goes");
-    if (!lookup(modes, o->mode, &mode))
-        return misused(&cmd_quantize, "--mode '%s': static is wanted", o->mode);
-    if (!o->data)
+    *mode = MODE_STATIC;
+    if (!lookup(modes, o->mode, mode))
+        return misused(&cmd_quantize, "--mode '%s': static, dynamic or weights is wanted", o->mode);
+    if (*mode != MODE_STATIC && o->data)
+        return misused(&cmd_quantize, "--data is for --mode static: the others need no samples");
+    if (*mode != MODE_WEIGHTS && (o->block || o->weight_asymmetric))
+        return misused(&cmd_quantize, "--block and --weight-asymmetric are for --mode weights");
+    if (*mode == MODE_STATIC && !o->data)
         return misused(&cmd_quantize, "--data is missing: samples to calibrate on");
     if (!lookup(ranges, o->range, &range))
         return misused(&cmd_quantize,
@@ -45,13 +82,19 @@ static int take_options(const options *o, rung_quant_options *q)
     if (!lookup(weight_schemes, o->weight_scheme, &per_tensor))
         return misused(&cmd_quantize, "--weight-scheme '%s': per-channel or per-tensor is wanted",
                        o->weight_scheme);
+    unsigned methods = RUNG_METHOD_AUTO;
+    if (!take_methods(o->method, &methods))
+        return misused(&cmd_quantize, "--method '%s': auto, none, or of equalize, bias, clip, smooth, "
+                       "gptq, adaround those that are wanted, joined by commas", o->method);
     *q = (rung_quant_options){
         .size = sizeof *q, .range = (rung_range)range, .percentile = o->percentile,
         .act_type = (rung_dtype)act_type, .act_symmetric = o->symmetric,
         .per_tensor = per_tensor != 0, .exclude = o->exclude, .n_exclude = o->n_exclude,
         .ops = o->ops, .n_ops = o->n_ops, .samples = (size_t)o->samples,
         .seed = (uint64_t)o->seed, .n_threads = (int)o->threads, .batch = (int)o->batch,
-        .quiet = o->quiet, .preprocess = o->preprocess,
+        .quiet = o->quiet, .preprocess = o->preprocess, .methods = methods,
+        .weight_bits = (int)o->weight_bits, .block = (int)o->block,
+        .weight_asymmetric = o->weight_asymmetric,
     };
     return EXIT_GOOD;
 }
@@ -71,28 +114,43 @@ static void print_remarks(const rung_diagnostics *d)
     }
 }
 
-static int run(int argc, char **argv)
+/* Opens what the mode needs and quantizes. */
+static rung_status quantize(const options *o, const rung_quant_options *q, int mode,
+                            const rung_model *model, rung_model **out, rung_diagnostics **remarks,
+                            rung_error *err)
 {
-    options o;
-    rung_quant_options q;
-    rung_model *model = NULL, *quantized = NULL;
     rung_dataset *data = NULL;
-    rung_diagnostics *remarks = NULL;
-    rung_error err;
-    int status = options_parse(&cmd_quantize, argc, argv,
-                               "output data mode range percentile act-type act-symmetric "
-                               "weight-scheme exclude ops samples seed threads batch preprocess "
-                               "quiet", &o);
-    if (status != EXIT_GOOD || o.help || (status = take_options(&o, &q)) != EXIT_GOOD)
-        goto done;
-    rung_status st = rung_model_load(o.model, &model, &err);
-    if (st == RUNG_OK)
-        st = rung_dataset_open(o.data, o.preprocess, model, q.n_threads, &data, &err);
+    if (mode == MODE_DYNAMIC)
+        return rung_quantize_dynamic(model, q, out, remarks, err);
+    if (mode == MODE_WEIGHTS)
+        return rung_quantize_weights(model, q, out, remarks, err);
+    rung_status st = rung_dataset_open(o->data, o->preprocess, model, q->n_threads, &data, err);
     if (st == RUNG_OK && rung_dataset_is_random(data))
         fprintf(stderr, "remark: random-data: calibrating on random data: sizes and speed are right, "
                         "accuracy is not\n");
     if (st == RUNG_OK)
-        st = rung_quantize_static(model, data, &q, &quantized, &remarks, &err);
+        st = rung_quantize_static(model, data, q, out, remarks, err);
+    rung_dataset_free(data);
+    return st;
+}
+
+static int run(int argc, char **argv)
+{
+    options o;
+    rung_quant_options q;
+    int mode = MODE_STATIC;
+    rung_model *model = NULL, *quantized = NULL;
+    rung_diagnostics *remarks = NULL;
+    rung_error err;
+    int status = options_parse(&cmd_quantize, argc, argv,
+                               "output data mode range percentile act-type act-symmetric "
+                               "weight-scheme weight-bits weight-asymmetric block method exclude "
+                               "ops samples seed threads batch preprocess quiet", &o);
+    if (status != EXIT_GOOD || o.help || (status = take_options(&o, &q, &mode)) != EXIT_GOOD)
+        goto done;
+    rung_status st = rung_model_load(o.model, &model, &err);
+    if (st == RUNG_OK)
+        st = quantize(&o, &q, mode, model, &quantized, &remarks, &err);
     print_remarks(remarks);
     if (st == RUNG_OK)
         st = rung_model_save(quantized, o.output, &err);
@@ -105,7 +163,6 @@ static int run(int argc, char **argv)
             before ? (double)after / (double)before : 0.0, o.model);
 done:
     rung_diagnostics_free(remarks);
-    rung_dataset_free(data);
     rung_model_free(quantized);
     rung_model_free(model);
     options_free(&o);
@@ -113,26 +170,39 @@ done:
 }
 
 const command cmd_quantize = {
-    "quantize", "float32 to int8: calibrates on data, writes a standard ONNX file",
-    "Usage: rung quantize MODEL -o OUT --mode static --data D [options]\n\n"
-    "Static post-training quantization: runs the float model over the data, chooses the range of\n"
-    "every activation, and writes OUT with QuantizeLinear and DequantizeLinear pairs: int8 weights\n"
-    "(symmetric, one scale per output channel), 8-bit activations, int32 biases.\n\n"
+    "quantize", "float32 to int8 or int4: writes a standard ONNX file",
+    "Usage: rung quantize MODEL -o OUT [--mode static] --data D [options]\n"
+    "       rung quantize MODEL -o OUT --mode dynamic|weights [options]\n\n"
+    "static   runs the float model over the data, chooses the range of every activation, and writes\n"
+    "         QuantizeLinear and DequantizeLinear pairs: int8 weights (symmetric, one scale per\n"
+    "         output channel), 8-bit activations, int32 biases\n"
+    "dynamic  int8 weights; activations are ranged when the model runs: no data needed; for matrix\n"
+    "         products (transformers)\n"
+    "weights  integer weights, float activations: the file shrinks; no data needed\n\n"
     "  -o, --output FILE      the quantized model\n"
-    "  --mode static          the default\n"
+    "  --mode M               static (default), dynamic or weights\n"
+    "  --exclude P,P...       nodes (names) or operator types left in float; * and ? match\n"
+    "  --ops T,T...           quantize these operator types only. dynamic: MatMul, Gemm (together:\n"
+    "                         Linear, the default), Conv; weights: MatMul, Gemm, Gather, Conv\n"
+    "  --weight-scheme S      per-channel (default) or per-tensor (not of weights)\n"
+    "  --weight-bits N        static: 2 to 8 (default), in an int8 container; weights: 4 or 8\n"
+    "  --preprocess TEXT      what is done to images; kept in OUT as rung.preprocess:\n"
+    "                         resize=256,crop=224,scale=255,mean=M:M:M,std=S:S:S,color=rgb|bgr|gray\n"
+    "\nOf --mode weights:\n"
+    "  --block N              so many weights along the summed axis share a scale: 16, 32, 64, 128\n"
+    "                         or 256; default 32 for 4 bits, a whole channel for 8\n"
+    "  --weight-asymmetric    uint4 or uint8 with zero points in place of symmetric int4 or int8\n"
+    "\nOf --mode static:\n"
     "  --data D               samples to calibrate on: FORMAT:PATH[,PATH][@A:B], FORMAT one of\n"
     "                         images, npz, npy, idx, cifar10, random; or a path that says it\n"
     "  --samples N            use N of them, chosen by --seed (default: all)\n"
     "  --seed N               default 0\n"
-    "  --preprocess TEXT      what is done to images; kept in OUT as rung.preprocess:\n"
-    "                         resize=256,crop=224,scale=255,mean=M:M:M,std=S:S:S,color=rgb|bgr|gray\n"
     "  --range METHOD         minmax, ema, percentile, entropy, mse (default)\n"
     "  --percentile P         for --range percentile, default 99.99\n"
     "  --act-type TYPE        uint8 (default) or int8\n"
     "  --act-symmetric        zero point in the middle of the type\n"
-    "  --weight-scheme S      per-channel (default) or per-tensor\n"
-    "  --exclude P,P...       nodes (names) or operator types left in float; * and ? match\n"
-    "  --ops T,T...           quantize these operator types only\n"
+    "  --method M,M...        auto (default): the cheap methods, each kept where it measurably helps;\n"
+    "                         none; or of equalize, bias, clip, smooth, gptq, adaround\n"
     "  --threads N            default: all processors\n"
     "  --batch N              samples at a time; default by the model's size\n"
     "  --quiet                no progress\n\n"
@@ -141,6 +211,8 @@ const command cmd_quantize = {
     "      --preprocess resize=256,crop=224,scale=255,mean=0.485:0.456:0.406,"
     "std=0.229:0.224:0.225\n"
     "  rung quantize net.onnx -o net_int8.onnx --data npz:calibration.npz --range percentile\n"
-    "  rung quantize net.onnx -o net_int8.onnx --data random --exclude 'head*,Softmax'\n",
+    "  rung quantize net.onnx -o net_int8.onnx --data random --exclude 'head*,Softmax'\n"
+    "  rung quantize bert.onnx -o bert_int8.onnx --mode dynamic\n"
+    "  rung quantize bert.onnx -o bert_int4.onnx --mode weights --weight-bits 4 --block 32\n",
     run,
 };

@@ -60,6 +60,8 @@ static const struct option long_options[] = {
     { "seed", required_argument, NULL, 'S' },
     { "method", required_argument, NULL, 'M' },
     { "weight-bits", required_argument, NULL, 'B' },
+    { "weight-asymmetric", no_argument, NULL, 'Z' },
+    { "block", required_argument, NULL, 'k' },
     { "threads", required_argument, NULL, 't' },
     { "batch", required_argument, NULL, 'b' },
     { "seconds", required_argument, NULL, 's' },
@@ -144,6 +146,7 @@ static bool take_flag(options *o, int opt)
 {
     switch (opt) {
     case 'y': o->symmetric = true; return true;
+    case 'Z': o->weight_asymmetric = true; return true;
     case 'j': o->json = true; return true;
     case 'q': o->quiet = true; return true;
     case 'f': o->profile = true; return true;
@@ -158,6 +161,7 @@ static bool take_number(options *o, int opt, const char *text)
     case 'n': return to_long(text, 1, 1000000000, &o->samples);
     case 'S': return to_long(text, 0, 2147483647, &o->seed);
     case 'B': return to_long(text, 2, 8, &o->weight_bits);
+    case 'k': return to_long(text, 16, 256, &o->block);
     case 't': return to_long(text, 1, 1024, &o->threads);
     case 'b': return to_long(text, 1, 65536, &o->batch);
     case 'P': return to_double(text, 50, 100, &o->percentile);

@@ -166,7 +166,11 @@ typedef struct rung_quant_options {
     bool        quiet;       /* no progress on standard error */
     const char *preprocess;  /* to be stored in the model; NULL: keep what is stored */
     unsigned    methods;     /* of rung_method */
-    int         weight_bits; /* 2 to 8, in an int8 container; 0 = 8 */
+    int         weight_bits; /* 2 to 8, in an int8 container; 0 = 8. Weight-only: 4 or 8 */
+    /* Weight-only: this many weights along the summed axis share a scale, 16 to 256, a power of two;
+     * 0 = 32 for 4 bits, a whole channel for 8. */
+    int         block;
+    bool        weight_asymmetric; /* weight-only: uint4 or uint8 with zero points */
 } rung_quant_options;
 #define RUNG_QUANT_OPTIONS { .size = sizeof(rung_quant_options) }
 
@@ -186,6 +190,17 @@ RUNG_API void            rung_diagnostics_free(rung_diagnostics *d);
 RUNG_API rung_status rung_quantize_static(const rung_model *model, rung_dataset *data,
                                           const rung_quant_options *options, rung_model **out,
                                           rung_diagnostics **diagnostics, rung_error *err);
+
+/* Without data. Dynamic: int8 weights (opt->ops among Linear (MatMul and Gemm, the default), MatMul,
+ * Gemm, Conv), activations ranged when the model runs. Weights: integer weights of MatMul, Gemm,
+ * Gather and Conv, activations stay float. Of the options only those of weights, names and
+ * preprocess are read. */
+RUNG_API rung_status rung_quantize_dynamic(const rung_model *model,
+                                           const rung_quant_options *options, rung_model **out,
+                                           rung_diagnostics **diagnostics, rung_error *err);
+RUNG_API rung_status rung_quantize_weights(const rung_model *model,
+                                           const rung_quant_options *options, rung_model **out,
+                                           rung_diagnostics **diagnostics, rung_error *err);
 
 /* --- execution ------------------------------------------------------------------------------- */
 typedef struct rung_session rung_session;

@@ -138,6 +138,20 @@ static rung_status fold_node(const pass *p, node *n, size_t *total, rung_error *
     return RUNG_OK;
 }
 
+/* What reads Identity of a constant reads the constant: layers that share a weight still do. */
+static void bypass_identity(const pass *p, node *n)
+{
+    graph_replace_uses(p->g, n->outputs[0], n->inputs[0]);
+    p->g->values[n->outputs[0]].has_info = false;
+    n->dead = true;
+}
+
+static bool is_identity(const pass *p, const node *n)
+{
+    return node_is(n, "Identity") && n->n_outputs == 1 && n->outputs[0] >= 0 &&
+           !p->kept[n->outputs[0]] && node_constant(p->g, n, 0);
+}
+
 /* A graph output stays the output of a node. */
 static bool makes_graph_output(const graph *g, const node *n)
 {
@@ -160,6 +174,8 @@ rung_status rewrite_fold_constants(graph *g, rung_error *err)
             continue;
         if (node_is(n, "Constant"))
             st = fold_constant_node(g, n, err);
+        else if (is_identity(&p, n))
+            bypass_identity(&p, n);
         else if (node_is_pure(n) && reads_constants_only(g, n))
             st = fold_node(&p, n, &total, err);
     }
