@@ -37,6 +37,18 @@ static inline uint8_t quantize_one(float x, float scale, int zero, int lo, int h
     return round_to_u8(x == x ? x / scale : 0.0f, zero, lo, hi);
 }
 
+/* DynamicQuantizeLinear's parameters of the range [lo, hi], which holds 0. Where the scale is 0 or
+ * not finite all codes are 0, and so is the zero point. */
+static inline float dynamic_scale(float lo, float hi)
+{
+    return (hi - lo) / 255;
+}
+
+static inline int dynamic_zero(float lo, float scale)
+{
+    return scale > 0 && scale <= 0x1.fffffep127f ? quantize_one(0 - lo, scale, 0, 0, 255) : 0;
+}
+
 /* DequantizeLinear. */
 static inline float dequantize_one(uint8_t q, float scale, int zero)
 {

@@ -74,6 +74,41 @@ const conv_kernel *conv_pick(const conv_shape *s);
  * shape's in/out are the operator's own input and output; pads are the operator's. Plain C. */
 extern const conv_kernel conv_transpose_u8s8[];
 
+/* --- products with float32 results: dynamic quantization ---------------------------------------
+ * y[r][c] = (float)acc * (x_scale * w_scale[c]) + bias[c], acc = sum over k of (x[r][k] - x_zero) *
+ * w[c][k]: exact int32 (|acc| and 255 * sum |w| < 2^31), then float32 products and one sum, each
+ * rounded on its own. bias NULL: no sum. Rows of x are x_stride bytes apart, those of y y_stride
+ * floats. */
+typedef struct product_shape {
+    size_t rows;
+    int    k, n; /* >= 1 */
+    size_t x_stride, y_stride;
+} product_shape;
+typedef struct product_q {
+    float        x_scale;
+    int          x_zero;  /* 0 to 255 */
+    const float *w_scale; /* [n] */
+    const float *bias;    /* [n] or NULL */
+} product_q;
+typedef struct product_kernel {
+    const char *name;
+    unsigned    needs;
+    size_t (*packed_size)(int k, int n);
+    void (*pack)(int k, int n, const int8_t *w, void *packed); /* w: [n][k]; packed: aligned to 64 */
+    size_t (*scratch_size)(int k); /* per thread, aligned to 64 */
+    void (*run)(const product_shape *s, const void *packed, const uint8_t *x, const product_q *q,
+                float *y, void *scratch, int thread, int n_threads);
+} product_kernel;
+extern const product_kernel product_u8s8[];
+
+/* The smallest and largest of 0 and x; NaN counts as 0. */
+typedef struct range_kernel {
+    const char *name;
+    unsigned    needs;
+    void (*run)(const float *x, size_t n, float *lo, float *hi);
+} range_kernel;
+extern const range_kernel range_f32[];
+
 /* --- elementwise ------------------------------------------------------------------------------ */
 /* Add and Mul by the float32 formulas of docs/arithmetic.md: ONNX Runtime's bytes.
  * b_step = 1: b has n elements; 0: b is one element. y may be a or b. */

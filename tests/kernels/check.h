@@ -52,6 +52,7 @@ void check_conv(void);
 void check_elementwise(void);
 void check_pools(void);
 void check_movement(void);
+void check_product(void);
 
 /* Times every row on shapes of real networks. */
 void bench_all(void);

@@ -41,6 +41,7 @@ int main(int argc, char **argv)
     check_elementwise();
     check_pools();
     check_movement();
+    check_product();
     if (current.failures)
         printf("%ld failures with seed %llu\n", current.failures, (unsigned long long)current.seed);
     return current.failures != 0;

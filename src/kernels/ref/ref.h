@@ -18,6 +18,13 @@ void conv_transpose_pack_ref(const conv_shape *s, const int8_t *w, const int32_t
 void conv_transpose_run_ref(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
                             const requant *q, uint8_t *y, void *scratch, int thread, int n_threads);
 
+size_t product_packed_size_ref(int k, int n);
+void product_pack_ref(int k, int n, const int8_t *w, void *packed);
+size_t product_scratch_size_ref(int k);
+void product_run_ref(const product_shape *s, const void *packed, const uint8_t *x,
+                     const product_q *q, float *y, void *scratch, int thread, int n_threads);
+void range_f32_ref(const float *x, size_t n, float *lo, float *hi);
+
 void add_u8_ref(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const binary_q *q,
                 uint8_t *y);
 void mul_u8_ref(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const binary_q *q,

@@ -46,6 +46,19 @@ void depthwise3_run_avx512vnni(const conv_shape *s, const void *packed, const ui
                                int x_zero, const requant *q, uint8_t *y, void *scratch, int thread,
                                int n_threads);
 
+size_t product_packed_size_avx2(int k, int n);
+void product_pack_avx2(int k, int n, const int8_t *w, void *packed);
+size_t product_scratch_size_avx2(int k);
+void product_run_avx2(const product_shape *s, const void *packed, const uint8_t *x,
+                     const product_q *q, float *y, void *scratch, int thread, int n_threads);
+void range_f32_avx2(const float *x, size_t n, float *lo, float *hi);
+size_t product_packed_size_avx512vnni(int k, int n);
+void product_pack_avx512vnni(int k, int n, const int8_t *w, void *packed);
+size_t product_scratch_size_avx512vnni(int k);
+void product_run_avx512vnni(const product_shape *s, const void *packed, const uint8_t *x,
+                           const product_q *q, float *y, void *scratch, int thread, int n_threads);
+void range_f32_avx512vnni(const float *x, size_t n, float *lo, float *hi);
+
 void add_u8_avx2(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const binary_q *q,
                  uint8_t *y);
 void mul_u8_avx2(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const binary_q *q,
