@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/progress.h"
+#include "measure/scores.h"
 
 typedef struct tally {
     size_t samples, labelled, right1, right5, agree;
@@ -13,35 +14,6 @@ typedef struct tally {
     double loss;
     double *signal, *noise; /* per output */
 } tally;
-
-/* Class scores: float32 [n, classes], or with further dimensions of size 1. */
-static bool is_scores(const tensor *t)
-{
-    if (t->type != RUNG_F32 || t->rank < 2 || t->dims[1] < 2)
-        return false;
-    for (int i = 2; i < t->rank; i++)
-        if (t->dims[i] != 1)
-            return false;
-    return true;
-}
-
-static size_t arg_max(const float *x, size_t n)
-{
-    size_t best = 0;
-    for (size_t i = 1; i < n; i++)
-        if (x[i] > x[best])
-            best = i;
-    return best;
-}
-
-/* How many classes have a higher score than the label's; ties go to the lower class, as arg_max. */
-static size_t rank_of(const float *x, size_t n, size_t label)
-{
-    size_t above = 0;
-    for (size_t i = 0; i < n; i++)
-        above += x[i] > x[label] || (x[i] == x[label] && i < label);
-    return above;
-}
 
 static double cross_entropy(const float *x, size_t n, size_t label)
 {
@@ -119,11 +91,6 @@ static rung_status count_noise(const engine *e, const engine *ref, const graph *
         }
     }
     return RUNG_OK;
-}
-
-static double decibels(double signal, double noise)
-{
-    return noise > 0 ? 10 * log10(signal / noise) : signal > 0 ? INFINITY : NAN;
 }
 
 static void conclude(const graph *g, const graph *reference, const tally *t,

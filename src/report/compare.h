@@ -29,6 +29,10 @@ double tensor_input_db(const comparison *c, const tensor_record *t);
 double percent_clipped(const tensor_record *t);
 double output_db(const comparison *c); /* of the worst output */
 
+/* The largest magnitudes of the smallest and of the largest channel; channels below a millionth of
+ * the largest are dead and do not count. 1 and 1: all are. */
+void weight_span(const weight_record *w, double *least, double *most);
+
 /* A number of decibels for people: "31.2 dB", "exact", or "-". */
 void text_add_db(text *t, double db);
 void text_add_bytes(text *t, size_t n); /* "1.08 MB" */

@@ -6,6 +6,8 @@
 
 /* An error this small is no reason to do anything. */
 #define HARMLESS_DB 40.0
+/* A normal distribution spans about 8 to 10 of its root mean squares in so many samples. */
+#define OUTLYING 24.0
 
 /* Noise in relation to signal. */
 static double share_of(double noise, double signal)
@@ -50,15 +52,17 @@ static void advise_clipping(text *t, const tensor_record *of)
 static void advise_rounding(text *t, const tensor_record *of)
 {
     const double rms = sqrt(of->signal / (double)of->count), used = of->hi - of->lo;
-    const double largest = fmax(fabs(of->lo), fabs(of->hi)), reach = of->clip_hi - of->clip_lo;
+    const double reach = of->clip_hi - of->clip_lo;
     if (used < 0.5 * reach) {
         text_add(t, "Wide codes: the values seen span %.0f %% of what the codes reach (a shared or a "
                  "fixed range, or calibration data of another kind). Calibrate on data like this; ",
                  100 * used / reach);
         add_exclude(t, of);
-    } else if (largest > 16 * rms && of->n_clipped == 0) {
-        text_add(t, "Outliers: the largest value is %.0f times the root mean square, so few codes are "
-                 "left for the rest. Try --range percentile or --range mse. ", largest / rms);
+    } else if (reach > OUTLYING * rms) {
+        text_add(t, "Outliers: for the sake of few values the codes reach over %.0f times the root mean "
+                 "square, in steps of %.3g. Try another --range (percentile cuts them off). ",
+                 reach / rms, of->scale);
+        add_exclude(t, of);
     } else {
         text_add(t, "Activations: a step of %.3g against a root mean square of %.3g is all that 8 bits "
                  "give over this range. ", of->scale, rms);
@@ -69,11 +73,8 @@ static void advise_rounding(text *t, const tensor_record *of)
 static void advise_weights(text *t, const comparison *c, const tensor_record *of)
 {
     const weight_record *w = &c->weights[of->weights];
-    float least = INFINITY, most = 0;
-    for (size_t i = 0; i < w->channels; i++) {
-        least = w->max[i] > 0 && w->max[i] < least ? w->max[i] : least;
-        most = w->max[i] > most ? w->max[i] : most;
-    }
+    double least, most;
+    weight_span(w, &least, &most);
     if (!w->per_channel) {
         text_add(t, "Weights: one scale for channels whose largest weights differ by a factor of %.0f "
                  "(%zu of %zu use less than 4 bits). Try --weight-scheme per-channel.", most / least,

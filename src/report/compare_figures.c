@@ -31,6 +31,19 @@ double output_db(const comparison *c)
     return least;
 }
 
+void weight_span(const weight_record *w, double *least, double *most)
+{
+    *most = 0;
+    for (size_t i = 0; i < w->channels; i++)
+        *most = fmax(*most, w->max[i]);
+    *least = *most;
+    for (size_t i = 0; i < w->channels; i++)
+        if (w->max[i] > 1e-6 * *most)
+            *least = fmin(*least, w->max[i]);
+    if (!(*most > 0))
+        *least = *most = 1;
+}
+
 void text_add_db(text *t, double db)
 {
     if (isnan(db))

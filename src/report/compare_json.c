@@ -85,6 +85,8 @@ static void add_histogram(json *j, cJSON *o, const tensor_record *t)
     const double hi = any ? nextafter(t->hi, INFINITY) : 0;
     if (any)
         spread_fold(t->values, t->lo, hi, N_BINS, counts);
+    for (int i = 0; any && i < N_BINS; i++)
+        counts[i] = nearbyint(counts[i] * 100) / 100; /* bins are split in proportion */
     add_numbers(j, o, "histogram", counts, any ? N_BINS : 0);
 }
 

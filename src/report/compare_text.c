@@ -1,5 +1,6 @@
 /* A comparison for the terminal. */
 #include <math.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "measure/scores.h"
@@ -59,6 +60,29 @@ static void add_column(text *t, double db)
         mem_free(s);
 }
 
+/* In lines of at most WIDTH columns behind an indent; a longer word has a line of its own. */
+static void add_advice(text *t, const comparison *c, const tensor_record *r)
+{
+    enum { INDENT = 6, WIDTH = 84 };
+    text one = { 0 };
+    char *words = NULL;
+    tensor_advice(&one, c, r);
+    if (text_take(&one, &words, NULL) != RUNG_OK) {
+        t->failed = true;
+        return;
+    }
+    int column = 0;
+    for (const char *at = words; *at;) {
+        const int n = (int)strcspn(at, " ");
+        const bool begins = column == 0 || column + 1 + n > WIDTH;
+        text_add(t, "%s%*s%.*s", begins && column ? "\n" : "", begins ? INDENT : 1, "", n, at);
+        column = (begins ? INDENT : column + 1) + n;
+        at += n + (at[n] == ' ');
+    }
+    text_add(t, "\n");
+    mem_free(words);
+}
+
 static void add_worst(text *t, const comparison *c)
 {
     size_t worst[N_WORST];
@@ -73,9 +97,8 @@ static void add_worst(text *t, const comparison *c)
         add_column(t, decibels(r->signal, r->noise));
         text_add(t, "%8.2g %%  ", percent_clipped(r));
         text_add(t, "%s", r->node);
-        text_add(t, "\n%36s", "");
-        tensor_advice(t, c, r);
         text_add(t, "\n");
+        add_advice(t, c, r);
     }
 }
 

@@ -77,7 +77,7 @@ static void see_db(double db, double *lo, double *hi)
 
 static frame sqnr_frame(const comparison *c)
 {
-    const double width = fmax(1000, 70 + 12.0 * (double)c->n_tensors);
+    const double width = fmax(1030, 70 + 12.0 * (double)c->n_tensors);
     double lo = INFINITY, hi = -INFINITY;
     for (size_t i = 0; i < c->n_tensors; i++) {
         see_db(decibels(c->tensors[i].signal, c->tensors[i].noise), &lo, &hi);
@@ -85,8 +85,8 @@ static frame sqnr_frame(const comparison *c)
     }
     if (lo > hi)
         lo = 0, hi = 60;
-    return (frame){ 56, 16, width - 16, 280, 0, (double)c->n_tensors + 1, floor(lo / 10) * 10 - 2,
-                    ceil(hi / 10) * 10 + 2 };
+    return (frame){ 56, 32, width - 16, 280, 0.5, (double)c->n_tensors + 0.5,
+                    floor(lo / 10) * 10 - 2, ceil(hi / 10) * 10 + 2 };
 }
 
 static void add_point(text *t, const frame *f, const comparison *c, size_t i)
@@ -124,8 +124,8 @@ void chart_sqnr(text *t, const comparison *c)
              "network\" width=\"%.0f\" height=\"320\" viewBox=\"0 0 %.0f 320\">", f.right + 16,
              f.right + 16);
     add_y_ticks(t, &f, 6);
-    add_x_ticks(t, &f, c->n_tensors < 20 ? (int)c->n_tensors + 1 : 20);
-    add_label(t, f.left, 12, "start", "SQNR in dB, higher is better");
+    add_x_ticks(t, &f, c->n_tensors < 20 ? (int)c->n_tensors : 20);
+    add_label(t, f.left, 18, "start", "SQNR in dB, higher is better; at the upper edge: exact");
     add_label(t, f.right, 314, "end", "quantized tensor, in order of execution");
     text_add(t, "<path class=\"curve\" d=\"");
     for (size_t i = 0; i < c->n_tensors; i++) {
@@ -200,14 +200,9 @@ enum { MAX_COLUMNS = 320 };
 /* Decades from the smallest to the largest channel. */
 static frame weights_frame(const weight_record *w)
 {
-    double lo = INFINITY, hi = 0;
-    for (size_t i = 0; i < w->channels; i++) {
-        lo = w->max[i] > 0 ? fmin(lo, w->max[i]) : lo;
-        hi = fmax(hi, w->max[i]);
-    }
-    if (!(lo <= hi))
-        lo = hi = 1;
-    if (!w->per_channel)
+    double lo, hi;
+    weight_span(w, &lo, &hi);
+    if (!w->per_channel && w->scale > 0)
         lo = fmin(lo, w->scale);
     const double bottom = floor(log10(lo)), top = ceil(log10(hi));
     return (frame){ 44, 8, 352, 120, 0, (double)w->channels, bottom,
@@ -237,9 +232,10 @@ static void add_strokes(text *t, const frame *f, const weight_record *w)
             lo = w->max[k] > 0 ? fmin(lo, w->max[k]) : lo;
             hi = fmax(hi, w->max[k]);
         }
-        if (!(hi > 0))
-            continue;
-        const double from = n == w->channels ? f->bottom : at_y(f, log10(lo)) + 1;
+        if (!(hi > 0) || log10(hi) <= f->y_lo)
+            continue; /* dead */
+        const double from =
+            n == w->channels ? f->bottom : fmin(at_y(f, log10(lo)) + 1, f->bottom);
         text_add(t, "M%.1f %.1fV%.1f", f->left + ((double)i + 0.5) * width, from,
                  at_y(f, log10(hi)));
     }

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "measure/scores.h"
@@ -83,6 +84,20 @@ static void add_term(text *t, const char *term, double db)
     text_add(t, "</dd>");
 }
 
+/* Options stand out, and are not cut at the end of a line. */
+static void add_advice(text *t, const char *words)
+{
+    for (const char *at = words; *at;) {
+        const size_t n = strncmp(at, "--", 2) == 0 ? strcspn(at, " .;,)") : 0;
+        char one[2] = { *at, '\0' };
+        if (n > 2)
+            text_add(t, "<code>%.*s</code>", (int)n, at);
+        else
+            html_name(t, one);
+        at += n > 2 ? n : 1;
+    }
+}
+
 static void add_worst_card(text *t, const comparison *c, size_t i)
 {
     const tensor_record *r = &c->tensors[i];
@@ -99,7 +114,7 @@ static void add_worst_card(text *t, const comparison *c, size_t i)
     text_add(t, "</dl>\n<p>");
     tensor_advice(&advice, c, r);
     if (text_take(&advice, &words, NULL) == RUNG_OK)
-        html_name(t, words);
+        add_advice(t, words);
     else
         t->failed = true;
     mem_free(words);
@@ -279,14 +294,21 @@ static void add_terms(text *t)
              "<p><b>Clipped</b>: values beyond what the codes reach.</p></details>\n");
 }
 
+/* The file's name without its folders. */
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+
 rung_status report_compare_html(const comparison *c, char **out, rung_error *err)
 {
     text t = { 0 };
     html_begin(&t, "rung compare");
     text_add(&t, "<h1>");
-    html_name(&t, c->reference.title);
+    html_name(&t, base_name(c->reference.title));
     text_add(&t, " against ");
-    html_name(&t, c->model.title);
+    html_name(&t, base_name(c->model.title));
     text_add(&t, "</h1>\n<p class=\"soft\">%zu samples of ", c->samples);
     html_name(&t, c->data_title);
     text_add(&t, ", measured by rung " RUNG_VERSION ".%s</p>\n",

@@ -25,6 +25,7 @@ static const char style[] =
     ".card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:14px 16px;"
     "min-width:0}\n"
     ".fact b{display:block;font-size:1.5rem;line-height:1.2}\n"
+    "code{font:.9em ui-monospace,monospace;white-space:nowrap}\n"
     "figure{margin:8px 0 0}figcaption{margin-top:4px;overflow-wrap:anywhere}\n"
     ".scroll{overflow-x:auto;border:1px solid var(--line);border-radius:8px;background:var(--card);"
     "margin:12px 0}\n"
