@@ -35,7 +35,8 @@ static int compare(const options *o, rung_model **reference, rung_model **model)
     };
     if (rung_model_load(o->model, reference, &err) != RUNG_OK ||
         rung_model_load(o->second, model, &err) != RUNG_OK ||
-        rung_dataset_open(o->data, o->preprocess, *model, (int)o->threads, &data, &err) != RUNG_OK ||
+        rung_dataset_open(o->data, o->preprocess, *model, (int)o->threads, &data, &err) !=
+            RUNG_OK ||
         rung_compare(*reference, *model, data, &co, &c, &err) != RUNG_OK) {
         status = failed(&cmd_compare, &err);
         goto done;
@@ -54,8 +55,8 @@ static int run(int argc, char **argv)
     options o;
     rung_model *reference = NULL, *model = NULL;
     int status = options_parse(&cmd_compare, argc, argv,
-                               "MODEL2 data samples seed seconds html preprocess threads json quiet",
-                               &o);
+                               "MODEL2 data samples seed seconds html preprocess threads json "
+                               "quiet", &o);
     if (status != EXIT_GOOD || o.help)
         goto done;
     status = o.data ? compare(&o, &reference, &model)
@@ -72,8 +73,8 @@ const command cmd_compare = {
     "Usage: rung compare FLOAT INT8 --data D [--html FILE] [options]\n\n"
     "Runs both models over the data and holds them against each other: size, latency (in turns),\n"
     "accuracy, the error of every quantized tensor along the network and of each layer alone, the\n"
-    "clipping, the weights of every channel, the decisions that changed. Names the ten layers that\n"
-    "add most error, each with what to do about it. FLOAT is the model that INT8 was made from.\n\n"
+    "clipping, the weights of every channel, the decisions that changed. Names the ten layers\n"
+    "that add most error, each with what to do. FLOAT is the model that INT8 was made from.\n\n"
     "  --data D            FORMAT:PATH[,PATH][@A:B] as in 'rung quantize --help'\n"
     "  --html FILE         one page with charts, in one file\n"
     "  --samples N         as many of the data, chosen by --seed; default: all\n"

@@ -1,5 +1,5 @@
-/* The comparison: both models and, with each layer alone, the int8 model again run side by side over
- * the data; what they compute is held against each other value by value. */
+/* The comparison: both models and, with each layer alone, the int8 model again run side by side
+ * over the data; what they compute is held against each other value by value. */
 #include "measure/compare.h"
 
 #include <math.h>
@@ -51,14 +51,16 @@ static rung_status begin_records(run *r, rung_error *err)
     comparison *c = r->c;
     const compare_options *o = r->opt;
     c->mem = arena_new();
-    c->outputs = c->mem ? arena_zero(c->mem, (size_t)r->g->n_outputs + 1, sizeof *c->outputs) : NULL;
+    if (c->mem)
+        c->outputs = arena_zero(c->mem, (size_t)r->g->n_outputs + 1, sizeof *c->outputs);
     if (!c->outputs)
         return fail_memory(err, "a comparison", sizeof *c);
     c->reference = (model_record){ .title = copied(c->mem, o->reference_title), .top1 = -1,
                                    .file_bytes = o->reference_bytes, .top5 = -1,
                                    .constant_bytes = constant_bytes(r->reference) };
     c->model = (model_record){ .title = copied(c->mem, o->title), .top1 = -1, .top5 = -1,
-                               .file_bytes = o->model_bytes, .constant_bytes = constant_bytes(r->g) };
+                               .file_bytes = o->model_bytes,
+                               .constant_bytes = constant_bytes(r->g) };
     c->data_title = copied(c->mem, o->data_title);
     c->agreement = -1;
     bool complete = c->reference.title && c->model.title && c->data_title;
@@ -73,8 +75,8 @@ static rung_status begin_records(run *r, rung_error *err)
 static rung_status check_models(const graph *reference, const graph *g, rung_error *err)
 {
     if (reference->n_outputs != g->n_outputs)
-        return fail(err, RUNG_EARGUMENT, "the float model has %d outputs, the int8 model %d: these are "
-                    "not one network", reference->n_outputs, g->n_outputs);
+        return fail(err, RUNG_EARGUMENT, "the float model has %d outputs, the int8 model %d: these "
+                    "are not one network", reference->n_outputs, g->n_outputs);
     for (int i = 0; i < g->n_outputs; i++) {
         const char *a = reference->values[reference->outputs[i]].name;
         const char *b = g->values[g->outputs[i]].name;
@@ -93,9 +95,9 @@ static rung_status find_records(run *r, rung_error *err)
     if ((st = compare_find_pairs(r->c, r->prepared, r->g, &r->p, err)) != RUNG_OK)
         return st;
     if (r->c->n_tensors == 0)
-        return fail(err, RUNG_EARGUMENT, "the int8 model has no QuantizeLinear whose value is in the "
-                    "float model too (%zu have other names): give the float model that it was made "
-                    "from", r->c->n_unmatched);
+        return fail(err, RUNG_EARGUMENT, "the int8 model has no QuantizeLinear whose value is in "
+                    "the float model too (%zu have other names): give the float model that it was "
+                    "made from", r->c->n_unmatched);
     for (int k = 0; k < N_RUNS; k++) {
         r->at[k] = arena_zero(r->c->mem, r->c->n_tensors, sizeof *r->at[k]);
         if (!r->at[k])
@@ -131,16 +133,16 @@ static rung_status same_shapes(const run *r, rung_error *err)
     for (size_t i = 0; i < r->c->n_tensors; i++) {
         const tensor *a = shown(r, REFERENCE, i), *b = shown(r, MODEL, i);
         if (a->type != RUNG_F32 || b->type != RUNG_F32 || tensor_count(a) != tensor_count(b))
-            return fail(err, RUNG_EARGUMENT, "'%s' has %zu elements in the float model and %zu in the "
-                        "int8 model: these are not one network", r->c->tensors[i].name,
+            return fail(err, RUNG_EARGUMENT, "'%s' has %zu elements in the float model and %zu in "
+                        "the int8 model: these are not one network", r->c->tensors[i].name,
                         tensor_count(a), tensor_count(b));
     }
     for (int i = 0; i < r->g->n_outputs; i++) {
         const size_t a = tensor_count(engine_output(r->engines[REFERENCE], i));
         const size_t b = tensor_count(engine_output(r->engines[MODEL], i));
         if (a != b)
-            return fail(err, RUNG_EARGUMENT, "output '%s' has %zu elements in the float model and %zu "
-                        "in the int8 model", r->c->outputs[i].name, a, b);
+            return fail(err, RUNG_EARGUMENT, "output '%s' has %zu elements in the float model and "
+                        "%zu in the int8 model", r->c->outputs[i].name, a, b);
     }
     return RUNG_OK;
 }
@@ -170,7 +172,7 @@ done:
 
 /* --- one batch -------------------------------------------------------------------------------- */
 
-/* How many elements of t belong to the first n of the engine's samples; 0: they do not come first. */
+/* Elements of t that belong to the first n of the engine's samples; 0: they do not come first. */
 static size_t elements_of(const run *r, const tensor *t, size_t n)
 {
     const tensor *in = r->g->n_inputs ? engine_input(r->engines[MODEL], 0) : t;
@@ -278,8 +280,8 @@ static rung_status take_batch(run *r, const batch *b, rung_error *err)
         return st;
     for (size_t i = 0; i < r->c->n_tensors; i++) {
         const tensor *x = shown(r, REFERENCE, i);
-        compare_tally(&r->c->tensors[i], x->data, shown(r, MODEL, i)->data, shown(r, ALONE, i)->data,
-                      elements_of(r, x, b->n));
+        compare_tally(&r->c->tensors[i], x->data, shown(r, MODEL, i)->data,
+                      shown(r, ALONE, i)->data, elements_of(r, x, b->n));
     }
     tally_outputs(r, b->n);
     r->c->samples += b->n;

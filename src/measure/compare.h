@@ -1,5 +1,5 @@
-/* A quantized model beside the float model it was made from: sizes, latency, accuracy, and the error
- * of every quantized activation and weight. Memory does not grow with the number of samples. */
+/* A quantized model beside the float model it was made from: sizes, latency, accuracy, and the
+ * error of every quantized activation and weight. Memory does not grow with the samples. */
 #ifndef RUNG_MEASURE_COMPARE_H
 #define RUNG_MEASURE_COMPARE_H
 
@@ -15,8 +15,8 @@ typedef struct model_record {
     double      median_ms, p10_ms, p90_ms;
 } model_record;
 
-/* An activation that the int8 model carries as codes: a QuantizeLinear / DequantizeLinear pair whose
- * value has a namesake in the float model. The sums run over all samples. */
+/* An activation that the int8 model carries as codes: a QuantizeLinear / DequantizeLinear pair
+ * whose value has a namesake in the float model. The sums run over all samples. */
 typedef struct tensor_record {
     const char *name;    /* in the float model */
     const char *node;    /* who makes it: a label; "input of the model" */

@@ -13,7 +13,8 @@ static rung_status out_of_memory(rung_error *err)
 
 static bool is_variable(const graph *g, int v)
 {
-    return v >= 0 && !g->values[v].constant && (g->values[v].is_input || g->values[v].producer >= 0);
+    const value *at = v >= 0 ? &g->values[v] : NULL;
+    return at && !at->constant && (at->is_input || at->producer >= 0);
 }
 
 /* One float32 scale > 0, and a zero point of an 8 or 16-bit type: what codes it can represent. */

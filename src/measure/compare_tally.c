@@ -28,7 +28,8 @@ void compare_tally(tensor_record *t, const float *x, const float *y, const float
         bool clipped;
         if (!isfinite(v))
             continue;
-        const double error = v - y[i], own = v - alone[i], kept = v - represented(t, x[i], &clipped);
+        const double error = v - y[i], own = v - alone[i];
+        const double kept = v - represented(t, x[i], &clipped);
         t->count++;
         t->n_clipped += clipped;
         t->signal += v * v;

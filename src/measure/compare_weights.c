@@ -81,7 +81,8 @@ static void find_real(const pairing *p, source *s)
 static void tally_element(const source *s, weight_record *w, size_t i, size_t channel)
 {
     const size_t k = w->per_channel ? channel : 0;
-    const int code = (int)(tensor_get_int(s->codes, i) - (s->zeros ? tensor_get_int(s->zeros, k) : 0));
+    const int zero = s->zeros ? (int)tensor_get_int(s->zeros, k) : 0;
+    const int code = (int)tensor_get_int(s->codes, i) - zero;
     const double made = code * tensor_get(s->scales, k);
     const double want = s->real ? ((const float *)s->real->data)[i] * s->factor : made;
     if (!isfinite(want))

@@ -18,8 +18,8 @@ typedef struct spread {
 /* Values that are not finite are left out. */
 void spread_add(spread *s, const float *x, size_t n);
 
-/* counts[i]: values in the i-th of n equal parts of [lo, hi], lo < hi; a bin that straddles a border
- * is split in proportion. What lies outside is not counted. */
+/* counts[i]: values in the i-th of n equal parts of [lo, hi], lo < hi; a bin that straddles a
+ * border is split in proportion. What lies outside is not counted. */
 void spread_fold(const spread *s, double lo, double hi, int n, double *counts);
 
 #endif

@@ -44,9 +44,9 @@ static void add_exclude(text *t, const tensor_record *of)
 
 static void advise_clipping(text *t, const tensor_record *of)
 {
-    text_add(t, "Clipping: %.3g %% of the values lie outside the %.4g to %.4g that the codes reach, "
-             "and make most of the error. Try --range minmax, or --range percentile with a higher "
-             "--percentile.", percent_clipped(of), of->clip_lo, of->clip_hi);
+    text_add(t, "Clipping: %.3g %% of the values lie outside the %.4g to %.4g that the codes "
+             "reach, and make most of the error. Try --range minmax, or --range percentile with a "
+             "higher --percentile.", percent_clipped(of), of->clip_lo, of->clip_hi);
 }
 
 static void advise_rounding(text *t, const tensor_record *of)
@@ -54,18 +54,19 @@ static void advise_rounding(text *t, const tensor_record *of)
     const double rms = sqrt(of->signal / (double)of->count), used = of->hi - of->lo;
     const double reach = of->clip_hi - of->clip_lo;
     if (used < 0.5 * reach) {
-        text_add(t, "Wide codes: the values seen span %.0f %% of what the codes reach (a shared or a "
-                 "fixed range, or calibration data of another kind). Calibrate on data like this; ",
+        text_add(t, "Wide codes: the values seen span %.0f %% of what the codes reach (a shared or "
+                 "a fixed range, or calibration data of another kind). Calibrate on "
+                 "data like this; ",
                  100 * used / reach);
         add_exclude(t, of);
     } else if (reach > OUTLYING * rms) {
-        text_add(t, "Outliers: for the sake of few values the codes reach over %.0f times the root mean "
-                 "square, in steps of %.3g. Try another --range (percentile cuts them off). ",
+        text_add(t, "Outliers: for the sake of few values the codes reach over %.0f times the root "
+                 "mean square, in steps of %.3g. Try another --range (percentile cuts them off). ",
                  reach / rms, of->scale);
         add_exclude(t, of);
     } else {
-        text_add(t, "Activations: a step of %.3g against a root mean square of %.3g is all that 8 bits "
-                 "give over this range. ", of->scale, rms);
+        text_add(t, "Activations: a step of %.3g against a root mean square of %.3g is all that 8 "
+                 "bits give over this range. ", of->scale, rms);
         add_exclude(t, of);
     }
 }
@@ -76,13 +77,13 @@ static void advise_weights(text *t, const comparison *c, const tensor_record *of
     double least, most;
     weight_span(w, &least, &most);
     if (!w->per_channel) {
-        text_add(t, "Weights: one scale for channels whose largest weights differ by a factor of %.0f "
-                 "(%zu of %zu use less than 4 bits). Try --weight-scheme per-channel.", most / least,
-                 w->n_coarse, w->channels);
+        text_add(t, "Weights: one scale for channels whose largest weights differ by a factor of "
+                 "%.0f (%zu of %zu use less than 4 bits). Try --weight-scheme per-channel.",
+                 most / least, w->n_coarse, w->channels);
         return;
     }
-    text_add(t, "Weights: a few large ones in each channel leave few codes for the others (%.1f dB). ",
-             decibels(w->signal, w->noise));
+    text_add(t, "Weights: a few large ones in each channel leave few codes for the others "
+             "(%.1f dB). ", decibels(w->signal, w->noise));
     add_exclude(t, of);
 }
 

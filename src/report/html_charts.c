@@ -32,6 +32,12 @@ static void add_line(text *t, const char *class, double x1, double y1, double x2
     text_add(t, "<path class=\"%s\" d=\"M%.1f %.1fL%.1f %.1f\"/>", class, x1, y1, x2, y2);
 }
 
+static void add_box(text *t, const char *class, double x, double y, double width, double height)
+{
+    text_add(t, "<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>", class,
+             x, y, width, height);
+}
+
 static void add_label(text *t, double x, double y, const char *anchor, const char *words)
 {
     text_add(t, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%s</text>", x, y, anchor, words);
@@ -112,16 +118,16 @@ static void add_point(text *t, const frame *f, const comparison *c, size_t i)
         text_add(t, "<circle class=\"dot\" r=\"3.5\" cx=\"%.1f\" cy=\"%.1f\"/>", x,
                  at_y(f, drawn_db(f, db)));
     const double half = (f->right - f->left) / (f->x_hi - f->x_lo) / 2;
-    text_add(t, "<rect class=\"hover\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/></g>\n",
-             x - half, f->top, 2 * half, f->bottom - f->top);
+    add_box(t, "hover", x - half, f->top, 2 * half, f->bottom - f->top);
+    text_add(t, "</g>\n");
 }
 
 void chart_sqnr(text *t, const comparison *c)
 {
     const frame f = sqnr_frame(c);
     bool begun = false;
-    text_add(t, "<div class=\"scroll\" tabindex=\"0\"><svg role=\"img\" aria-label=\"SQNR along the "
-             "network\" width=\"%.0f\" height=\"320\" viewBox=\"0 0 %.0f 320\">", f.right + 16,
+    text_add(t, "<div class=\"scroll\" tabindex=\"0\"><svg role=\"img\" aria-label=\"SQNR along "
+             "the network\" width=\"%.0f\" height=\"320\" viewBox=\"0 0 %.0f 320\">", f.right + 16,
              f.right + 16);
     add_y_ticks(t, &f, 6);
     add_x_ticks(t, &f, c->n_tensors < 20 ? (int)c->n_tensors : 20);
@@ -142,14 +148,15 @@ void chart_sqnr(text *t, const comparison *c)
     text_add(t, "</svg></div>\n");
 }
 
-/* --- values of a tensor ------------------------------------------------------------------------ */
+/* --- values of a tensor ----------------------------------------------------------------------- */
 
 enum { N_BINS = 96 };
 
 /* All that is seen and all that the codes reach, and a little more. */
 static frame values_frame(const tensor_record *r)
 {
-    const double lo = fmin(r->lo, r->clip_lo), hi = fmax(r->hi, r->clip_hi), more = (hi - lo) * 0.04;
+    const double lo = fmin(r->lo, r->clip_lo), hi = fmax(r->hi, r->clip_hi);
+    const double more = (hi - lo) * 0.04;
     return (frame){ 8, 6, 352, 120, lo - more, hi + more, 0, 1 };
 }
 
@@ -171,8 +178,7 @@ static void add_bars(text *t, const frame *f, const double *counts)
 static void add_outside(text *t, const frame *f, double from, double to)
 {
     if (to > from)
-        text_add(t, "<rect class=\"outside\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>",
-                 from, f->top, to - from, f->bottom - f->top);
+        add_box(t, "outside", from, f->top, to - from, f->bottom - f->top);
 }
 
 void chart_values(text *t, const tensor_record *of)

@@ -66,7 +66,8 @@ static void add_totals(text *t, const comparison *c)
              "Shorter is better.");
     snprintf(note, sizeof note, "Median of one sample, %d threads, both models in turns.",
              c->threads);
-    add_bars(t, "Latency", a->median_ms, b->median_ms, fmax(a->median_ms, b->median_ms), "ms", note);
+    add_bars(t, "Latency", a->median_ms, b->median_ms, fmax(a->median_ms, b->median_ms), "ms",
+             note);
     if (c->labelled) {
         snprintf(note, sizeof note, "Top-5: float %.2f %%, int8 %.2f %%. %zu labelled samples.",
                  a->top5, b->top5, c->labelled);
@@ -129,9 +130,9 @@ static void add_worst(text *t, const comparison *c)
 {
     size_t worst[N_WORST];
     const size_t n = comparison_worst(c, N_WORST, worst);
-    text_add(t, "<h2>The layers that add most error</h2>\n<p class=\"soft\">Ordered by the error of the "
-             "layer alone: computed in integers from what the float model computes before it.</p>\n"
-             "<div class=\"grid\">\n");
+    text_add(t, "<h2>The layers that add most error</h2>\n<p class=\"soft\">Ordered by the error "
+             "of the layer alone: computed in integers from what the float model computes before "
+             "it.</p>\n<div class=\"grid\">\n");
     for (size_t i = 0; i < n; i++)
         add_worst_card(t, c, worst[i]);
     text_add(t, "</div>\n");
@@ -216,8 +217,8 @@ static void add_weights(text *t, const comparison *c)
     qsort(order, c->n_weights, sizeof *order, noisier);
     const size_t n = c->n_weights < N_WEIGHT_CHARTS ? c->n_weights : N_WEIGHT_CHARTS;
     text_add(t, "<h2>Weights by channel</h2>\n<p class=\"soft\">Largest magnitude in each output "
-             "channel, on a logarithmic axis: %s, the noisiest first. Channels far below the others "
-             "lose bits where all share one scale.</p>\n<div class=\"grid\">\n",
+             "channel, on a logarithmic axis: %s, the noisiest first. Channels far below the "
+             "others lose bits where all share one scale.</p>\n<div class=\"grid\">\n",
              n < c->n_weights ? "twelve of the weighted layers" : "all weighted layers");
     for (size_t i = 0; i < n; i++)
         add_weight_card(t, order[i]);
@@ -264,8 +265,8 @@ static void add_changes(text *t, const comparison *c)
              "<tbody>\n");
     for (size_t i = 0; i < n; i++) {
         const size_t all = decided(c, list[i].from);
-        text_add(t, "<tr><td>class %zu</td><td>class %zu</td><td>%zu</td><td>%.1f %% of %zu</td></tr>\n",
-                 list[i].from, list[i].to, list[i].count,
+        text_add(t, "<tr><td>class %zu</td><td>class %zu</td><td>%zu</td>"
+                 "<td>%.1f %% of %zu</td></tr>\n", list[i].from, list[i].to, list[i].count,
                  100.0 * (double)list[i].count / (double)all, all);
     }
     text_add(t, "</tbody></table></div>\n");
@@ -275,8 +276,8 @@ static void add_decisions(text *t, const comparison *c)
 {
     if (!c->confusion)
         return;
-    text_add(t, "<h2>Decisions</h2>\n<p class=\"soft\">Classes that the two models decide for, over %zu "
-             "samples.</p>\n", c->samples);
+    text_add(t, "<h2>Decisions</h2>\n<p class=\"soft\">Classes that the two models decide for, "
+             "over %zu samples.</p>\n", c->samples);
     if (c->classes <= MAX_MATRIX)
         add_matrix(t, c);
     add_changes(t, c);
@@ -288,9 +289,9 @@ static void add_terms(text *t)
              "<p><b>SQNR</b>: 10 log10 of the sum of squares of the float values over that of the "
              "errors, over all samples. 20 dB is an error of a tenth, 40 dB of a hundredth.</p>\n"
              "<p><b>In the network</b>: the int8 model as it runs, with the errors of all layers "
-             "before. <b>Layer alone</b>: the same integer layer, fed what the float model computes. "
-             "<b>Codes alone</b>: the float values written in this tensor's codes and nothing else, "
-             "rounding and clipping.</p>\n"
+             "before. <b>Layer alone</b>: the same integer layer, fed what the float model "
+             "computes. <b>Codes alone</b>: the float values written in this tensor's codes and "
+             "nothing else, rounding and clipping.</p>\n"
              "<p><b>Clipped</b>: values beyond what the codes reach.</p></details>\n");
 }
 
@@ -312,13 +313,12 @@ rung_status report_compare_html(const comparison *c, char **out, rung_error *err
     text_add(&t, "</h1>\n<p class=\"soft\">%zu samples of ", c->samples);
     html_name(&t, c->data_title);
     text_add(&t, ", measured by rung " RUNG_VERSION ".%s</p>\n",
-             c->random_data ? " Random data: sizes and speed are right, accuracy and errors are not."
-                            : "");
+             c->random_data ? " Random data: sizes and speed are right, the rest is not." : "");
     add_facts(&t, c);
     add_totals(&t, c);
-    text_add(&t, "<h2>Error along the network</h2>\n<p class=\"soft\"><span class=\"key is-int8\"></span>"
-             "in the network &emsp;<span class=\"key ring\"></span>layer alone. Point at a tensor for "
-             "its name.</p>\n");
+    text_add(&t, "<h2>Error along the network</h2>\n<p class=\"soft\"><span class=\"key "
+             "is-int8\"></span>in the network &emsp;<span class=\"key ring\"></span>layer alone. "
+             "Point at a tensor for its name.</p>\n");
     chart_sqnr(&t, c);
     add_worst(&t, c);
     add_weights(&t, c);
