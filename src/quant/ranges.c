@@ -121,6 +121,19 @@ static range search_range(const observer *o, const bar *bars, int n, range_cost 
     return (range){ (float)s.lo, (float)s.hi };
 }
 
+/* The divergence is blind to how far values are clipped: where most of them stand on one spot (the
+ * background of an image) it cuts away the rest. A range that costs more squared error than none at
+ * all is not taken. */
+static range entropy_range(const observer *o, const bar *bars, int n, int levels, bool symmetric)
+{
+    const range r = search_range(o, bars, n, entropy_cost, levels, symmetric);
+    const double top = fmax(-(double)o->lo, o->hi);
+    const double lo = symmetric ? -top : fmin(o->lo, 0), hi = symmetric ? top : fmax(o->hi, 0);
+    if (mse_cost(bars, n, r.lo, r.hi, levels) <= mse_cost(bars, n, lo, hi, levels))
+        return r;
+    return (range){ (float)lo, (float)hi };
+}
+
 range observer_range(const observer *o, rung_range method, double percentile, int bits,
                      bool symmetric)
 {
@@ -135,7 +148,7 @@ range observer_range(const observer *o, rung_range method, double percentile, in
         if (method == RUNG_RANGE_PERCENTILE)
             r = percentile_range(o, bars, n, percentile > 0 ? percentile : 99.99);
         else if (method == RUNG_RANGE_ENTROPY)
-            r = search_range(o, bars, n, entropy_cost, levels, symmetric);
+            r = entropy_range(o, bars, n, levels, symmetric);
         else if (method == RUNG_RANGE_MSE || method == RUNG_RANGE_DEFAULT)
             r = search_range(o, bars, n, mse_cost, levels, symmetric);
     }
