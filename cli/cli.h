@@ -38,6 +38,12 @@ typedef struct options {
 int  options_parse(const command *c, int argc, char **argv, const char *allowed, options *o);
 void options_free(options *o);
 
+/* The arrays of --input, one for each input of the model, in its order. inputs_free is due in every
+ * case. */
+int  inputs_load(const command *c, const options *o, const rung_model *model,
+                 rung_tensor **arrays);
+void inputs_free(rung_tensor *arrays, const rung_model *model);
+
 /* Prints a line on standard error; a name from a file must not steer the terminal: control
  * characters become '?'. */
 void print_message(const char *text);

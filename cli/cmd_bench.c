@@ -18,32 +18,50 @@ static void print_result(const rung_bench_result *r, bool json)
            r->batch, r->load_ms, r->peak_rss_mb);
 }
 
+static int bench_model(const options *o, const rung_model *model, const rung_tensor *arrays)
+{
+    rung_bench_result result;
+    rung_error err;
+    char *profile = NULL;
+    const rung_bench_options bo = {.size = sizeof bo,
+                                   .n_threads = (int)o->threads,
+                                   .batch = (int)o->batch,
+                                   .seconds = o->seconds,
+                                   .inputs = arrays,
+                                   .profile = o->profile && !o->json};
+    if (rung_bench(model, &bo, &result, &profile, &err) != RUNG_OK)
+        return failed(&cmd_bench, &err);
+    if (profile)
+        fputs(profile, stdout);
+    print_result(&result, o->json);
+    rung_text_free(profile);
+    return finish(&cmd_bench);
+}
+
 static int run(int argc, char **argv)
 {
     options o;
     rung_model *model = NULL;
-    rung_bench_result result;
+    rung_tensor *arrays = NULL;
     rung_error err;
-    char *profile = NULL;
-    int status = options_parse(&cmd_bench, argc, argv, "threads batch seconds profile json", &o);
+    int status =
+        options_parse(&cmd_bench, argc, argv, "threads batch seconds input profile json", &o);
     if (status != EXIT_GOOD || o.help)
         goto done;
-    const rung_bench_options bo = {.size = sizeof bo,
-                                   .n_threads = (int)o.threads,
-                                   .batch = (int)o.batch,
-                                   .seconds = o.seconds,
-                                   .profile = o.profile && !o.json};
-    if (rung_model_load(o.model, &model, &err) != RUNG_OK ||
-        rung_bench(model, &bo, &result, &profile, &err) != RUNG_OK) {
+    if (o.batch && o.n_inputs) {
+        status = misused(&cmd_bench, "--batch and --input: the arrays say the batch");
+        goto done;
+    }
+    if (rung_model_load(o.model, &model, &err) != RUNG_OK) {
         status = failed(&cmd_bench, &err);
         goto done;
     }
-    if (profile)
-        fputs(profile, stdout);
-    print_result(&result, o.json);
-    status = finish(&cmd_bench);
+    if (o.n_inputs)
+        status = inputs_load(&cmd_bench, &o, model, &arrays);
+    if (status == EXIT_GOOD)
+        status = bench_model(&o, model, arrays);
 done:
-    rung_text_free(profile);
+    inputs_free(arrays, model);
     rung_model_free(model);
     options_free(&o);
     return status;
@@ -57,6 +75,9 @@ const command cmd_bench = {
     "  --threads N    default: all processors\n"
     "  --batch N      for models whose first dimension is open; default 1\n"
     "  --seconds S    default 2\n"
+    "  --input NAME=FILE.npy\n"
+    "                 real input instead, one for each input of the model: its shape is taken\n"
+    "                 for dimensions that are open, as height and width\n"
     "  --profile      a table of steps first: milliseconds, share, GMAC/s, kernel, node\n"
     "  --json         one object: median_ms, p10_ms, p90_ms, macs, gmacs_per_s, int_macs_share,\n"
     "                 threads, batch, runs, load_ms, peak_rss_mb\n\n"

@@ -6,48 +6,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Which input an argument NAME=FILE is for; *file is set behind the '='. A name may itself hold
- * '=': the longest input name that fits wins. -1: none. */
-static int input_index(const rung_model *model, const char *arg, const char **file)
-{
-    int best = -1;
-    size_t best_length = 0;
-    for (int i = 0; i < rung_model_n_inputs(model); i++) {
-        const char *name = rung_model_input_name(model, i);
-        const size_t n = strlen(name);
-        if (strncmp(arg, name, n) == 0 && arg[n] == '=' && (best < 0 || n > best_length)) {
-            best = i;
-            best_length = n;
-            *file = arg + n + 1;
-        }
-    }
-    return best;
-}
-
-/* Loads every --input; arrays: [n_inputs], data NULL where none was given. */
-static int load_inputs(const options *o, const rung_model *model, rung_tensor *arrays)
-{
-    rung_error err;
-    for (int i = 0; i < o->n_inputs; i++) {
-        const char *file = NULL;
-        const int at = input_index(model, o->inputs[i], &file);
-        if (at < 0)
-            return misused(&cmd_run,
-                           "--input '%s': NAME=FILE.npy is wanted, NAME an input of the "
-                           "model ('rung inspect' lists them)",
-                           o->inputs[i]);
-        if (arrays[at].data)
-            return misused(&cmd_run, "--input '%s': this input is given twice", o->inputs[i]);
-        if (rung_npy_load(file, &arrays[at], &err) != RUNG_OK)
-            return failed(&cmd_run, &err);
-    }
-    for (int i = 0; i < rung_model_n_inputs(model); i++)
-        if (!arrays[i].data)
-            return misused(&cmd_run, "--input %s=FILE.npy is missing",
-                           rung_model_input_name(model, i));
-    return EXIT_GOOD;
-}
-
 static int feed(rung_session *s, const rung_tensor *arrays)
 {
     for (int i = 0; i < rung_session_n_inputs(s); i++) {
@@ -124,13 +82,11 @@ static int save_outputs(const rung_session *s, const char *dir)
     return status;
 }
 
-static int run_model(const options *o, const rung_model *model, rung_tensor *arrays)
+static int run_model(const options *o, const rung_model *model, const rung_tensor *arrays)
 {
     rung_session *s = NULL;
     rung_error err;
-    int status = load_inputs(o, model, arrays);
-    if (status != EXIT_GOOD)
-        return status;
+    int status;
     const rung_session_options so = {
         .size = sizeof so, .n_threads = (int)o->threads, .inputs = arrays};
     if (rung_session_create(model, &so, &s, &err) != RUNG_OK)
@@ -150,7 +106,7 @@ static int run(int argc, char **argv)
     rung_model *model = NULL;
     rung_tensor *arrays = NULL;
     rung_error err;
-    int n = 0, status = options_parse(&cmd_run, argc, argv, "input output threads", &o);
+    int status = options_parse(&cmd_run, argc, argv, "input output threads", &o);
     if (status != EXIT_GOOD || o.help)
         goto done;
     if (!o.output) {
@@ -161,16 +117,11 @@ static int run(int argc, char **argv)
         status = failed(&cmd_run, &err);
         goto done;
     }
-    n = rung_model_n_inputs(model);
-    arrays = calloc((size_t)n + 1, sizeof *arrays);
-    if (arrays)
+    status = inputs_load(&cmd_run, &o, model, &arrays);
+    if (status == EXIT_GOOD)
         status = run_model(&o, model, arrays);
-    else
-        status = (fprintf(stderr, "rung run: out of memory\n"), EXIT_FAILED);
 done:
-    for (int i = 0; arrays && i < n; i++)
-        rung_npy_free(&arrays[i]);
-    free(arrays);
+    inputs_free(arrays, model);
     rung_model_free(model);
     options_free(&o);
     return status;

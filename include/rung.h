@@ -264,7 +264,7 @@ typedef struct rung_bench_options {
     size_t size; /* set by RUNG_BENCH_OPTIONS */
     int    n_threads, batch;
     double seconds;            /* of measuring; 0 = 2 */
-    const rung_tensor *inputs; /* as in rung_session_options */
+    const rung_tensor *inputs; /* shapes and values, as in rung_session_options; NULL: random */
     bool   profile;            /* a table of steps in *text */
 } rung_bench_options;
 #define RUNG_BENCH_OPTIONS { .size = sizeof(rung_bench_options) }
@@ -279,7 +279,7 @@ typedef struct rung_bench_result {
     double  peak_rss_mb;
 } rung_bench_result;
 
-/* Latency on random input. text: NULL or the profile, the caller's (rung_text_free). */
+/* Latency on random or given input. text: NULL or the profile, the caller's (rung_text_free). */
 RUNG_API rung_status rung_bench(const rung_model *model, const rung_bench_options *options,
                                 rung_bench_result *result, char **text, rung_error *err);
 

@@ -1,4 +1,4 @@
-/* Latency on random input. */
+/* Latency on random or given input. */
 #include "measure/measure.h"
 
 #include <math.h>
@@ -21,6 +21,32 @@ static void fill_random(const tensor *t, rng *r)
     }
     for (size_t i = 0; i < n; i++)
         ((float *)t->data)[i] = rng_normal(r);
+}
+
+static rung_status fill_inputs(engine *e, const graph *g, const rung_tensor *given,
+                               rung_error *err)
+{
+    rng r;
+    rng_seed(&r, 1);
+    for (int i = 0; i < engine_n_inputs(e); i++) {
+        const tensor *t = engine_input(e, i);
+        if (!given)
+            fill_random(t, &r);
+        else if (given[i].type == t->type)
+            memcpy(t->data, given[i].data, dtype_bytes(t->type, tensor_count(t)));
+        else
+            return fail(err, RUNG_EARGUMENT, "input '%s' is %s, the array is %s",
+                        g->values[g->inputs[i]].name, dtype_name(t->type),
+                        dtype_name(given[i].type));
+    }
+    return RUNG_OK;
+}
+
+static int given_batch(const rung_bench_options *opt)
+{
+    if (opt->inputs && opt->inputs[0].rank > 0)
+        return (int)opt->inputs[0].dims[0];
+    return opt->batch > 0 ? opt->batch : 1;
 }
 
 static int by_value(const void *a, const void *b)
@@ -104,7 +130,6 @@ rung_status measure_bench(const graph *g, const rung_bench_options *opt, rung_be
     engine *e = NULL;
     double *times = NULL;
     int n = 0;
-    rng r;
     rung_status st = dims && store ? input_dims(g, opt, dims, store, err)
                                    : fail_memory(err, "input shapes", n_in * sizeof *store);
     if (st != RUNG_OK)
@@ -115,11 +140,9 @@ rung_status measure_bench(const graph *g, const rung_bench_options *opt, rung_be
         goto done;
     result->load_ms = (clock_seconds() - begin) * 1e3;
     result->threads = engine_threads(e);
-    result->batch = opt->batch > 0 ? opt->batch : 1;
-    rng_seed(&r, 1);
-    for (int i = 0; i < engine_n_inputs(e); i++)
-        fill_random(engine_input(e, i), &r);
-    if ((st = time_runs(e, opt->seconds > 0 ? opt->seconds : 2, &times, &n, err)) != RUNG_OK)
+    result->batch = given_batch(opt);
+    if ((st = fill_inputs(e, g, opt->inputs, err)) != RUNG_OK ||
+        (st = time_runs(e, opt->seconds > 0 ? opt->seconds : 2, &times, &n, err)) != RUNG_OK)
         goto done;
     qsort(times, (size_t)n, sizeof *times, by_value);
     conclude(e, times, n, result);

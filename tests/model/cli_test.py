@@ -385,13 +385,9 @@ def test_bench(work):
 
 def test_bench_with_given_input(work, tmp_path):
     """Height and width that a model leaves open are taken from the array, its type is not."""
-    x, y = (onnx.helper.make_tensor_value_info(n, 1, ['N', 1, 'H', 'W']) for n in 'xy')
-    w = onnx.numpy_helper.from_array(np.ones((2, 1, 3, 3), np.float32), 'w')
-    graph = onnx.helper.make_graph([onnx.helper.make_node('Conv', ['x', 'w'], ['y'])], 'g', [x],
-                                   [y], [w])
-    model, file = tmp_path / 'open.onnx', tmp_path / 'x.npy'
-    onnx.save(onnx.helper.make_model(graph, ir_version=8,
-                                     opset_imports=[onnx.helper.make_opsetid('', 13)]), model)
+    model, file, shape = tmp_path / 'open.onnx', tmp_path / 'x.npy', ['N', 1, 'H', 'W']
+    save_model(model, [helper.make_node('Conv', ['x', 'w'], ['y'])], [('x', shape)],
+               [('y', ['N', 2, 'P', 'Q'])], [('w', np.ones((2, 1, 3, 3), np.float32))])
     refused('bench', model, says='dimension 2 (H)')
     np.save(file, np.zeros((3, 1, 12, 22), np.float32))
     got = json_of('bench', model, '--input', f'x={file}', '--seconds', '0.1')
