@@ -30,4 +30,9 @@ rung_status emit_integer(plan *p, const plan_unit *u, rung_error *err);
 /* u as one float step, with its epilogue; RUNG_EUNSUPPORTED: there is none. */
 rung_status emit_fast(plan *p, const plan_unit *u, rung_error *err);
 
+/* An integer product with its tail as one step, DynamicQuantizeLinear as two; RUNG_EUNSUPPORTED:
+ * there are none. */
+rung_status emit_dynamic(plan *p, const plan_unit *u, rung_error *err);
+rung_status emit_dynamic_quantize(plan *p, const node *n, rung_error *err);
+
 #endif

@@ -32,11 +32,28 @@ typedef struct slot {
     size_t offset;    /* of a root, in the plan's buffer */
 } slot;
 
+/* What stands behind an integer product of dynamic quantization: Cast, Mul by x_scale * w_scale,
+ * Add of a bias; all of them vanish in its step. */
+typedef struct dynamic_tail {
+    const node *cast, *scales, *mul, *add; /* add = NULL: no bias */
+    bool        owns_scales;               /* nobody else uses x_scale * w_scale */
+    int         x_scale;                   /* value id */
+    const tensor *w_scale, *bias;
+} dynamic_tail;
+
+/* A constant as a kernel has packed it: shared by the steps that use it. */
+typedef struct plan_pack {
+    const tensor *from;
+    const char   *kind; /* a literal: what it was packed for */
+    const void   *packed;
+} plan_pack;
+
 /* Several nodes that run as one step: n, then what is absorbed behind it. */
 typedef struct plan_unit {
     const node *n;
     const node *add, *clamp;
     const node **quantizers; /* integer units: one per output of n, NULL where that is absent */
+    const dynamic_tail *tail; /* of MatMulInteger and ConvInteger; NULL: none */
     bool integer;
     const char *why; /* not an integer unit, though Q/DQ pairs touch it: the reason; NULL: they do
                       * not */
@@ -95,6 +112,8 @@ typedef struct plan {
     size_t n_segments;
     float_island *islands;
     size_t n_islands, cap_islands;
+    plan_pack *packs;
+    size_t n_packs, cap_packs;
 
     int *input_slots, *output_slots; /* one per graph input, output */
     unsigned char *buffer;           /* mem_alloc'ed */
@@ -117,6 +136,19 @@ bool quant_params(const plan *p, const node *n, float *scale, int *zero);
 bool clamp_bounds(const plan *p, const node *n, float *lo, float *hi);
 bool is_quantize(const node *n);
 bool is_dequantize(const node *n);
+
+bool is_op(const node *n, const char *op_type); /* of ONNX's own domain */
+/* The node that alone uses a value as its operand, where nobody looks at the value; or NULL. */
+const node *sole_user(const plan *p, int id);
+/* The constant that is input i; NULL: another thing. */
+const tensor *constant_input(const plan *p, const node *n, int i);
+size_t index_of(const plan *p, const node *n);
+
+/* --- plan_dynamic.c --- */
+/* Fills u->tail where n is an integer product with what dynamic quantization puts behind it. */
+rung_status group_dynamic(plan *p, plan_unit *u, rung_error *err);
+/* The nodes of a tail, NULL where there is none: at most 4. */
+void dynamic_nodes(const dynamic_tail *t, const node *out[4]);
 
 /* --- plan_slots.c --- */
 form form_of(const plan *p, int id, form f); /* f, or FORM_PLAIN where that is the same */
@@ -145,6 +177,11 @@ rung_status plan_emit(plan *p, rung_error *err);
 /* Emits a Q or DQ node as a step of its own. */
 rung_status emit_quantize(plan *p, const node *n, rung_error *err);
 rung_status emit_dequantize(plan *p, const node *n, form f, rung_error *err);
+
+/* What `from` was packed to for `kind`; NULL: not yet. And notes it. */
+const void *plan_packed(const plan *p, const tensor *from, const char *kind);
+rung_status plan_note_packed(plan *p, const tensor *from, const char *kind, const void *packed,
+                             rung_error *err);
 
 /* --- plan_memory.c --- */
 rung_status plan_memory(plan *p, rung_error *err);

@@ -11,6 +11,8 @@ static rung_status emit_node(plan *p, const node *n, rung_error *err)
         return RUNG_OK; /* made when it is needed: slot_need */
     const plan_unit alone = {.n = n};
     rung_status st = RUNG_EUNSUPPORTED;
+    if (is_op(n, "DynamicQuantizeLinear"))
+        return emit_dynamic_quantize(p, n, err);
     if (n->op && n->n_captures == 0)
         st = emit_fast(p, &alone, err);
     return st == RUNG_EUNSUPPORTED ? eval_step(p, n, err) : st;
@@ -19,6 +21,12 @@ static rung_status emit_node(plan *p, const node *n, rung_error *err)
 static rung_status emit_apart(plan *p, const plan_unit *u, rung_error *err)
 {
     rung_status st = emit_node(p, u->n, err);
+    const node *behind[4] = {NULL};
+    if (u->tail)
+        dynamic_nodes(u->tail, behind);
+    for (int i = 0; i < 4 && st == RUNG_OK; i++)
+        if (behind[i])
+            st = emit_node(p, behind[i], err);
     if (u->add && st == RUNG_OK)
         st = emit_node(p, u->add, err);
     if (u->clamp && st == RUNG_OK)
@@ -53,6 +61,8 @@ static rung_status emit_unit(plan *p, const plan_unit *u, rung_error *err)
     rung_status st = RUNG_EUNSUPPORTED;
     if (u->integer)
         st = emit_integer(p, u, &why);
+    else if (u->tail)
+        st = emit_dynamic(p, u, &why);
     if (st == RUNG_OK)
         return RUNG_OK;
     if (st != RUNG_EUNSUPPORTED)

@@ -7,7 +7,7 @@
 
 #include "nn/nn.h"
 
-static bool is_op(const node *n, const char *op_type)
+bool is_op(const node *n, const char *op_type)
 {
     return n->domain[0] == '\0' && strcmp(n->op_type, op_type) == 0;
 }
@@ -22,7 +22,7 @@ bool is_dequantize(const node *n)
     return is_op(n, "DequantizeLinear");
 }
 
-static const tensor *constant_input(const plan *p, const node *n, int i)
+const tensor *constant_input(const plan *p, const node *n, int i)
 {
     return i < n->n_inputs && n->inputs[i] >= 0 ? p->constant[n->inputs[i]] : NULL;
 }
@@ -77,8 +77,7 @@ static bool is_hidden(const plan *p, int id)
     return !p->g->values[id].is_output && !(p->observe && p->observe[id]);
 }
 
-/* The node that alone uses a hidden value as its operand, or NULL. */
-static const node *sole_user(const plan *p, int id)
+const node *sole_user(const plan *p, int id)
 {
     if (!is_hidden(p, id) || p->use.first[id + 1] - p->use.first[id] != 1)
         return NULL;
@@ -86,7 +85,7 @@ static const node *sole_user(const plan *p, int id)
     return user->n_captures ? NULL : user;
 }
 
-static size_t index_of(const plan *p, const node *n)
+size_t index_of(const plan *p, const node *n)
 {
     return (size_t)(n - p->g->nodes);
 }
@@ -252,6 +251,16 @@ static void place_unit(plan *p, plan_unit *u)
         p->absorbed[index_of(p, more[i])] = true;
         at = index_of(p, more[i]) > at ? index_of(p, more[i]) : at;
     }
+    const node *behind[4] = {NULL};
+    if (u->tail)
+        dynamic_nodes(u->tail, behind);
+    for (int i = 0; i < 4; i++) {
+        if (!behind[i])
+            continue;
+        p->absorbed[index_of(p, behind[i])] = true;
+        p->unit_at[index_of(p, behind[i])] = NULL;
+        at = index_of(p, behind[i]) > at ? index_of(p, behind[i]) : at;
+    }
     for (int i = 0; u->integer && i < u->n->n_outputs; i++) {
         if (!u->quantizers[i])
             continue;
@@ -278,8 +287,11 @@ rung_status plan_groups(plan *p, rung_error *err)
             return fail_memory(err, "the plan", sizeof *u);
         u->n = n;
         u->quantizers = q;
+        const rung_status st = group_dynamic(p, u, err);
+        if (st != RUNG_OK)
+            return st;
         group_integer(p, u);
-        if (!u->integer)
+        if (!u->integer && !u->tail)
             group_float(p, u);
         place_unit(p, u);
     }

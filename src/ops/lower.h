@@ -20,6 +20,10 @@ typedef struct conv_step {
 } conv_step;
 rung_status lower_conv(const lowering *l, step *s, rung_error *err);
 rung_status lower_conv_transpose(const lowering *l, step *s, rung_error *err);
+/* The shape of a convolution of in[0] to out[0] with one or two spatial axes. */
+struct window;
+rung_status lower_conv_shape(const lowering *l, const struct window *w, conv_shape *s,
+                             rung_error *err);
 rung_status lower_gemm(const lowering *l, step *s, rung_error *err); /* Gemm and MatMul */
 
 /* --- lower_binary.c: Add, Sub, Mul --- */

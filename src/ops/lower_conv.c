@@ -17,12 +17,25 @@ static void run_conv(const step *s, void *const *bufs, void *scratch, int thread
                    n_threads);
 }
 
+/* Dims that the kernels can count, and so few elements that products with them stay in 64 bits. */
+static bool fits_int(const operand *o)
+{
+    if (stored_count(o) > MAX_ELEMENTS)
+        return false;
+    for (int i = 0; i < o->rank; i++)
+        if (o->dims[i] > INT32_MAX)
+            return false;
+    return true;
+}
+
 /* Weights as int8 with zero point 0: as they are, or uint8 around 128. */
 static rung_status weights_int8(const lowering *l, const int8_t **out, rung_error *err)
 {
     const operand *w = &l->in[1];
     if (!w->constant || !w->quantized)
         return fail(err, RUNG_EUNSUPPORTED, "its weight '%s' is not a quantized constant", w->name);
+    if (!fits_int(w))
+        return fail(err, RUNG_EUNSUPPORTED, "a dimension of '%s' does not fit int32", w->name);
     const size_t n = stored_count(w);
     if (w->type == RUNG_I8 && w->zero == 0) {
         *out = w->constant->data;
@@ -174,24 +187,13 @@ static rung_status finish(const lowering *l, const conv_kernel *kernel, const co
     return RUNG_OK;
 }
 
-/* Dims that the kernels can count, and so few elements that products with them stay in 64 bits. */
-static bool fits_int(const operand *o)
-{
-    if (stored_count(o) > MAX_ELEMENTS)
-        return false;
-    for (int i = 0; i < o->rank; i++)
-        if (o->dims[i] > INT32_MAX)
-            return false;
-    return true;
-}
-
 /* The kernels know two spatial axes: one more of extent 1 is put before a single one. */
-static rung_status conv_shape_of(const lowering *l, const window *w, conv_shape *s, rung_error *err)
+rung_status lower_conv_shape(const lowering *l, const window *w, conv_shape *s, rung_error *err)
 {
     const operand *x = &l->in[0], *y = &l->out[0];
     if (w->n > 2)
         return fail(err, RUNG_EUNSUPPORTED, "there is no integer kernel for %d spatial axes", w->n);
-    if (!fits_int(x) || !fits_int(y) || !fits_int(&l->in[1]))
+    if (!fits_int(x) || !fits_int(y))
         return fail(err, RUNG_EUNSUPPORTED, "a dimension does not fit int32");
     const int a = w->n - 1;
     *s = (conv_shape){.batch = (int)x->dims[0],
@@ -244,7 +246,7 @@ rung_status lower_conv(const lowering *l, step *s, rung_error *err)
     rung_status st = weights_int8(l, &w, err);
     if (st != RUNG_OK || (st = check_axis(&l->in[1], 0, err)) != RUNG_OK ||
         (st = window_conv(l->n, x->rank, x->dims, l->in[1].dims, &win, err)) != RUNG_OK ||
-        (st = conv_shape_of(l, &win, &shape, err)) != RUNG_OK ||
+        (st = lower_conv_shape(l, &win, &shape, err)) != RUNG_OK ||
         (st = bias_int32(l, shape.out_c, &bias, err)) != RUNG_OK ||
         (st = check_rows(l, w, shape.out_c, stored_count(&l->in[1]) / (size_t)shape.out_c, bias,
                          err)) != RUNG_OK)
@@ -266,7 +268,7 @@ rung_status lower_conv_transpose(const lowering *l, step *s, rung_error *err)
     rung_status st = weights_int8(l, &w, err);
     if (st != RUNG_OK || (st = check_axis(&l->in[1], 1, err)) != RUNG_OK ||
         (st = window_conv_transpose(l->n, x->rank, x->dims, l->in[1].dims, &win, err)) != RUNG_OK ||
-        (st = conv_shape_of(l, &win, &shape, err)) != RUNG_OK ||
+        (st = lower_conv_shape(l, &win, &shape, err)) != RUNG_OK ||
         (st = bias_int32(l, shape.out_c, &bias, err)) != RUNG_OK ||
         (st = check_transposed(l, w, &shape, bias, err)) != RUNG_OK)
         return st;
