@@ -1,0 +1,171 @@
+/* A qconfig brought to a recipe. An activation follows the rules of the node that makes it (where a
+ * Relu is absorbed, of both), a graph input those that name a tensor only; weights and constant
+ * operands follow the node that uses them. What shares parameters follows the tensor that it shares
+ * them with. */
+#include <string.h>
+
+#include "quant/parts.h"
+
+static const node *node_at(const graph *g, int i)
+{
+    return i < 0 ? NULL : &g->nodes[i];
+}
+
+void exclude_by_rules(recipe *r)
+{
+    for (size_t i = 0; i < r->n_nodes; i++) {
+        const qsubject s = { { &r->g->nodes[i] }, NULL };
+        if (qconfig_resolve(r->rules, r->opt, &s).exclude)
+            r->skip[i] = true;
+    }
+}
+
+/* The node that computes activation v: behind it a Relu may have been absorbed. */
+static qsubject makers_of(const recipe *r, int v)
+{
+    const graph *g = r->g;
+    const node *maker = node_at(g, g->values[v].producer);
+    qsubject s = { { maker }, g->values[v].name };
+    if (maker && maker->op && maker->op->quant.kind == QUANT_ABSORBED && maker->n_inputs > 0 &&
+        maker->inputs[0] >= 0 && r->places[maker->inputs[0]].kind == PLACE_NONE)
+        s.makers[1] = node_at(g, g->values[maker->inputs[0]].producer);
+    return s;
+}
+
+static bool is_activation_place(place_kind k)
+{
+    return k == PLACE_ACTIVATION || k == PLACE_SHARED || k == PLACE_FIXED;
+}
+
+/* --- what a preset asks of placement ---------------------------------------------------------- */
+
+/* All that shares with `from` shares with `to` from now on. */
+static void join_roots(recipe *r, int from, int to)
+{
+    for (size_t v = 0; from != to && v < r->n_values; v++)
+        if (r->places[v].shares == from && is_activation_place(r->places[v].kind)) {
+            r->places[v].shares = to;
+            r->places[v].kind = PLACE_SHARED;
+        }
+}
+
+/* A fixed range stays what it is. */
+static void tie(recipe *r, const node *n)
+{
+    placement *out = &r->places[n->outputs[0]];
+    if (!is_activation_place(out->kind) || r->places[out->shares].kind == PLACE_FIXED)
+        return;
+    for (int k = 0; k < n->n_inputs; k++) {
+        const int v = n->inputs[k];
+        if (v >= 0 && is_activation(n, k) && is_activation_place(r->places[v].kind) &&
+            r->places[r->places[v].shares].kind != PLACE_FIXED)
+            join_roots(r, out->shares, r->places[v].shares);
+    }
+    out->derived = out->kind == PLACE_SHARED;
+}
+
+static void fix_range(recipe *r, const node *n)
+{
+    const int v = n->outputs[0];
+    placement *at = &r->places[v];
+    float lo, hi;
+    if (!is_activation_place(at->kind) || !qconfig_fixed_range(r->rules, n, &lo, &hi))
+        return;
+    at->kind = PLACE_FIXED;
+    at->shares = v;
+    at->lo = lo;
+    at->hi = hi;
+}
+
+static void follow_preset(recipe *r)
+{
+    for (size_t i = 0; i < r->n_nodes; i++)
+        if (r->quantized[i] && r->g->nodes[i].n_outputs == 1)
+            fix_range(r, &r->g->nodes[i]);
+    for (size_t i = 0; i < r->n_nodes; i++)
+        if (r->quantized[i] && qconfig_ties(r->rules, &r->g->nodes[i]))
+            tie(r, &r->g->nodes[i]);
+}
+
+/* --- settings --------------------------------------------------------------------------------- */
+
+static bool same_weights(const qsettings *a, const qsettings *b)
+{
+    return a->per_tensor == b->per_tensor && a->weight_bits == b->weight_bits;
+}
+
+static bool same_activations(const qsettings *a, const qsettings *b)
+{
+    return a->act_type == b->act_type && a->act_bits == b->act_bits &&
+           a->act_symmetric == b->act_symmetric && a->reduce_range == b->reduce_range;
+}
+
+/* The first node that uses a constant decides. */
+static void set_constant(recipe *r, const node *n, int v, bool *done, diagnostics *diag)
+{
+    const bool weight = r->places[v].kind == PLACE_WEIGHT;
+    const qsubject s = { { n }, r->g->values[v].name };
+    const qsettings now = qconfig_resolve(r->rules, r->opt, &s);
+    if (done[v] && !(weight ? same_weights : same_activations)(&r->set[v], &now))
+        diagnose(diag, "rule-conflict", r->g->values[v].name, "the nodes that use it are quantized "
+                 "by different rules: the first one's are taken");
+    if (done[v])
+        return;
+    done[v] = true;
+    r->set[v] = now;
+    if (weight && now.per_tensor)
+        r->places[v].axis = -1;
+}
+
+static void set_activations(recipe *r)
+{
+    for (size_t v = 0; v < r->n_values; v++) {
+        if (!is_activation_place(r->places[v].kind))
+            continue;
+        const qsubject s = makers_of(r, r->places[v].shares);
+        r->set[v] = qconfig_resolve(r->rules, r->opt, &s);
+    }
+}
+
+/* Operands of different types: integer arithmetic here, no kernel in ONNX Runtime. */
+static void report_mixed(const recipe *r, const node *n, diagnostics *diag)
+{
+    char label[NODE_LABEL_SIZE];
+    bool seen[2] = { false, false };
+    for (int k = 0; k < n->n_inputs + n->n_outputs; k++) {
+        const int v = k < n->n_inputs ? n->inputs[k] : n->outputs[k - n->n_inputs];
+        if (v >= 0 && (is_activation_place(r->places[v].kind) ||
+                       r->places[v].kind == PLACE_CONSTANT))
+            seen[r->set[v].act_type == RUNG_I8] = true;
+    }
+    if (seen[0] && seen[1])
+        diagnose(diag, "mixed-types", node_label(r->g, n, label, sizeof label),
+                 "its operands and its result are uint8 and int8: rung computes that in integers, "
+                 "ONNX Runtime in float32; let the rules give them one act_type");
+}
+
+rung_status settle(recipe *r, diagnostics *diag, rung_error *err)
+{
+    bool *done = arena_zero(r->mem, r->n_values, sizeof *done);
+    if (!done)
+        return fail_memory(err, "settings", r->n_values);
+    follow_preset(r);
+    set_activations(r);
+    for (size_t i = 0; i < r->n_nodes; i++) {
+        const node *n = &r->g->nodes[i];
+        for (int k = 0; r->quantized[i] && k < n->n_inputs; k++) {
+            const int v = n->inputs[k];
+            if (v >= 0 && (r->places[v].kind == PLACE_WEIGHT ||
+                           r->places[v].kind == PLACE_CONSTANT))
+                set_constant(r, n, v, done, diag);
+        }
+        if (r->quantized[i])
+            report_mixed(r, n, diag);
+    }
+    return RUNG_OK;
+}
+
+int weight_top_of(const recipe *r, int v)
+{
+    return (1 << (r->set[v].weight_bits - 1)) - 1;
+}
