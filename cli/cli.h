@@ -24,12 +24,12 @@ typedef struct options {
     const char *model; /* the operand */
     const char *second; /* the other one, where MODEL2 is allowed */
     const char *output, *html, *data, *reference, *preprocess;
-    const char *mode, *range, *act_type, *weight_scheme, *method;
+    const char *mode, *range, *act_type, *weight_scheme, *method, *qconfig;
     const char **exclude, **ops, **inputs; /* freed by options_free */
     int         n_exclude, n_ops, n_inputs;
-    long        samples, threads, batch, seed, weight_bits, block;
+    long        samples, threads, batch, seed, weight_bits, act_bits, block;
     double      percentile, seconds;
-    bool        json, quiet, profile, symmetric, weight_asymmetric;
+    bool        json, quiet, profile, symmetric, weight_asymmetric, reduce_range;
     bool        help; /* the help was printed: nothing else is to be done */
 } options;
 

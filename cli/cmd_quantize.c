@@ -72,6 +72,9 @@ static int take_options(const options *o, rung_quant_options *q, int *mode)
         return misused(&cmd_quantize, "--data is for --mode static: the others need no samples");
     if (*mode != MODE_WEIGHTS && (o->block || o->weight_asymmetric))
         return misused(&cmd_quantize, "--block and --weight-asymmetric are for --mode weights");
+    if (*mode != MODE_STATIC && (o->qconfig || o->act_bits || o->reduce_range))
+        return misused(&cmd_quantize, "--qconfig, --act-bits and --reduce-range are for --mode "
+                       "static");
     if (*mode == MODE_STATIC && !o->data)
         return misused(&cmd_quantize, "--data is missing: samples to calibrate on");
     if (!lookup(ranges, o->range, &range))
@@ -94,7 +97,9 @@ static int take_options(const options *o, rung_quant_options *q, int *mode)
         .seed = (uint64_t)o->seed, .n_threads = (int)o->threads, .batch = (int)o->batch,
         .quiet = o->quiet, .preprocess = o->preprocess, .methods = methods,
         .weight_bits = (int)o->weight_bits, .block = (int)o->block,
-        .weight_asymmetric = o->weight_asymmetric,
+        .weight_asymmetric = o->weight_asymmetric, .qconfig = o->qconfig,
+        .act_bits = (int)o->act_bits, .reduce_range = o->reduce_range,
+        .per_channel = o->weight_scheme && !per_tensor,
     };
     return EXIT_GOOD;
 }
@@ -144,7 +149,8 @@ static int run(int argc, char **argv)
     rung_error err;
     int status = options_parse(&cmd_quantize, argc, argv,
                                "output data mode range percentile act-type act-symmetric "
-                               "weight-scheme weight-bits weight-asymmetric block method exclude "
+                               "weight-scheme qconfig act-bits reduce-range weight-bits "
+                               "weight-asymmetric block method exclude "
                                "ops samples seed threads batch preprocess quiet", &o);
     if (status != EXIT_GOOD || o.help || (status = take_options(&o, &q, &mode)) != EXIT_GOOD)
         goto done;
@@ -195,11 +201,16 @@ const command cmd_quantize = {
     "\nOf --mode static:\n"
     "  --data D               samples to calibrate on: FORMAT:PATH[,PATH][@A:B], FORMAT one of\n"
     "                         images, npz, npy, idx, cifar10, random; or a path that says it\n"
+    "  --qconfig Q            a preset: default, x86, fbgemm, onednn, qnnpack (as in PyTorch), ort,\n"
+    "                         tflite; or a JSON file with rules by node, operator or tensor\n"
+    "                         (docs/qconfig.md). Other options win over it\n"
     "  --samples N            use N of them, chosen by --seed (default: all)\n"
     "  --seed N               default 0\n"
     "  --range METHOD         minmax, ema, percentile, entropy, mse (default)\n"
     "  --percentile P         for --range percentile, default 99.99\n"
     "  --act-type TYPE        uint8 (default) or int8\n"
+    "  --act-bits N           2 to 8 (default), in an 8-bit type\n"
+    "  --reduce-range         ranges of activations for one bit less, as PyTorch's x86 has\n"
     "  --act-symmetric        zero point in the middle of the type\n"
     "  --method M,M...        auto (default): the cheap methods, each kept where it measurably helps;\n"
     "                         none; or of equalize, bias, clip, smooth, gptq, adaround\n"

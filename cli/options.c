@@ -59,6 +59,9 @@ static const struct option long_options[] = {
     { "samples", required_argument, NULL, 'n' },
     { "seed", required_argument, NULL, 'S' },
     { "method", required_argument, NULL, 'M' },
+    { "qconfig", required_argument, NULL, 'Q' },
+    { "act-bits", required_argument, NULL, 'A' },
+    { "reduce-range", no_argument, NULL, 'U' },
     { "weight-bits", required_argument, NULL, 'B' },
     { "weight-asymmetric", no_argument, NULL, 'Z' },
     { "block", required_argument, NULL, 'k' },
@@ -138,6 +141,7 @@ static bool take_text(options *o, int opt, const char *text)
     case 'a': o->act_type = text; return true;
     case 'w': o->weight_scheme = text; return true;
     case 'M': o->method = text; return true;
+    case 'Q': o->qconfig = text; return true;
     default: return false;
     }
 }
@@ -146,6 +150,7 @@ static bool take_flag(options *o, int opt)
 {
     switch (opt) {
     case 'y': o->symmetric = true; return true;
+    case 'U': o->reduce_range = true; return true;
     case 'Z': o->weight_asymmetric = true; return true;
     case 'j': o->json = true; return true;
     case 'q': o->quiet = true; return true;
@@ -160,6 +165,7 @@ static bool take_number(options *o, int opt, const char *text)
     switch (opt) {
     case 'n': return to_long(text, 1, 1000000000, &o->samples);
     case 'S': return to_long(text, 0, 2147483647, &o->seed);
+    case 'A': return to_long(text, 2, 8, &o->act_bits);
     case 'B': return to_long(text, 2, 8, &o->weight_bits);
     case 'k': return to_long(text, 16, 256, &o->block);
     case 't': return to_long(text, 1, 1024, &o->threads);

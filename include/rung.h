@@ -128,7 +128,7 @@ RUNG_API void        rung_dataset_free(rung_dataset *data);
 
 /* --- quantization ---------------------------------------------------------------------------- */
 typedef enum rung_range {
-    RUNG_RANGE_DEFAULT = 0, /* mse */
+    RUNG_RANGE_DEFAULT = 0, /* the qconfig's (mse) */
     RUNG_RANGE_MINMAX,      /* the smallest and largest value seen */
     RUNG_RANGE_EMA,         /* moving average of each batch's minimum and maximum (factor 0.01) */
     RUNG_RANGE_PERCENTILE,  /* see rung_quant_options.percentile */
@@ -152,7 +152,7 @@ typedef struct rung_quant_options {
     size_t      size;        /* set by RUNG_QUANT_OPTIONS */
     rung_range  range;       /* how an activation's range is chosen */
     double      percentile;  /* for RUNG_RANGE_PERCENTILE, in percent; 0 = 99.99 */
-    rung_dtype  act_type;    /* RUNG_U8 (0 = this) or RUNG_I8 */
+    rung_dtype  act_type;    /* RUNG_U8 or RUNG_I8; 0 = the qconfig's (RUNG_U8) */
     bool        act_symmetric; /* zero point at the middle of the type */
     bool        per_tensor;  /* one scale for a whole weight; otherwise one per output channel */
     const char *const *exclude; /* node names or operator types to leave in float; * and ? match */
@@ -171,6 +171,14 @@ typedef struct rung_quant_options {
      * 0 = 32 for 4 bits, a whole channel for 8. */
     int         block;
     bool        weight_asymmetric; /* weight-only: uint4 or uint8 with zero points */
+    /* A preset or a JSON file (docs/qconfig.md), NULL: "default". What is set here wins over it;
+     * with a preset of another tool RUNG_METHOD_AUTO does no more than round to the nearest. */
+    const char *qconfig;
+    int         act_bits;     /* 2 to 8, in an 8-bit type; 0 = the qconfig's (8) */
+    bool        reduce_range; /* activations' parameters are chosen for one bit less */
+    /* These say aloud, against the qconfig, what false leaves open: affine activations, one weight
+     * scale per output channel, all bits. */
+    bool        act_affine, per_channel, full_range;
 } rung_quant_options;
 #define RUNG_QUANT_OPTIONS { .size = sizeof(rung_quant_options) }
 
