@@ -34,5 +34,8 @@ rung_status emit_fast(plan *p, const plan_unit *u, rung_error *err);
  * there are none. */
 rung_status emit_dynamic(plan *p, const plan_unit *u, rung_error *err);
 rung_status emit_dynamic_quantize(plan *p, const node *n, rung_error *err);
+/* A MatMul, Gemm or Gather of a constant behind a DequantizeLinear, which stays packed;
+ * RUNG_EUNSUPPORTED: it is another thing. */
+rung_status emit_packed(plan *p, const plan_unit *u, rung_error *err);
 
 #endif

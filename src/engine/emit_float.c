@@ -54,9 +54,12 @@ rung_status emit_fast(plan *p, const plan_unit *u, rung_error *err)
     const node *n = u->n;
     draft d;
     form in_form, out_form;
+    rung_status st = emit_packed(p, u, err);
+    if (st != RUNG_EUNSUPPORTED)
+        return st;
     if (n->op->layout == LAYOUT_CHANNELS && has_variable_parameters(p, n))
         return fail(err, RUNG_EUNSUPPORTED, "its weights are computed");
-    rung_status st = draft_new(p, n, &d, err);
+    st = draft_new(p, n, &d, err);
     draft_forms(p, n, false, &in_form, &out_form);
     if (st == RUNG_OK)
         st = float_inputs(p, &d, in_form, err);

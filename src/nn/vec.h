@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* y = f(x; a, b). NaN stays NaN. */
 typedef enum vec_unary {
@@ -33,6 +34,24 @@ typedef enum vec_binary {
     VEC_BINARY_COUNT,
 } vec_binary;
 
+/* Weights [k, n] of 4 or 8 bits in panels of packed_width columns (W): real = (code - zero) * scale,
+ * where `block` steps of k share a scale. codes: [panel][k][W] bytes or, of 4 bits, [panel][k][W / 2]
+ * with column j in the low half and j + W / 2 in the high one. scales, zeros: [panel][blocks][W];
+ * zeros = NULL: `zero` for all. Columns behind n are 0. */
+typedef struct vec_packed {
+    size_t k, n, block;
+    bool half; /* 4 bits */
+    const uint8_t *codes, *zeros;
+    const float *scales;
+    float zero;
+} vec_packed;
+/* What comes behind the product: bias [n], add [rows][n] or NULL, a clamp. */
+typedef struct vec_packed_out {
+    const float *bias, *add;
+    float lo, hi;
+} vec_packed_out;
+#define VEC_PACKED_STEPS 128 /* of k in a tile: 16 KiB of floats at the widest */
+
 typedef struct vec_ops {
     const char *name;
     unsigned    needs; /* CPU_... bits */
@@ -56,6 +75,11 @@ typedef struct vec_ops {
     size_t gemv_block;
     void (*gemv)(const float *x, const float *w, const float *bias, const float *add, size_t k,
                  size_t n, size_t first, size_t last, float lo, float hi, float *y);
+    /* y = clamp(bias + x w + add) for panels [first, last). x: [rows][k], y: [rows][n]; tile:
+     * VEC_PACKED_STEPS * packed_width floats of scratch. */
+    size_t packed_width;
+    void (*packed_product)(const vec_packed *w, const float *x, size_t rows, size_t first,
+                           size_t last, const vec_packed_out *o, float *tile, float *y);
     /* y[c] = sum of wt[i] * p[i][c] for i < 4: bilinear interpolation. */
     void (*blend)(const float *const p[4], const float wt[4], size_t channels, float *y);
 } vec_ops;

@@ -122,6 +122,8 @@ void VEC(vec_window_mean)(const float *x, size_t h, size_t row, size_t w, size_t
 void VEC(vec_window_max)(const float *x, size_t h, size_t row, size_t w, size_t column,
                          size_t channels, float *y);
 void VEC(vec_blend)(const float *const p[4], const float wt[4], size_t channels, float *y);
+void VEC(vec_packed_product)(const vec_packed *w, const float *x, size_t rows, size_t first,
+                             size_t last, const vec_packed_out *o, float *tile, float *y);
 extern const vec_ops VEC(vec_ops);
 
 #endif

@@ -216,5 +216,7 @@ const vec_ops VEC(vec_ops) = {
     .window_max = VEC(vec_window_max),
     .gemv_block = GEMV_BLOCK,
     .gemv = VEC(vec_gemv),
+    .packed_width = 2 * LANES,
+    .packed_product = VEC(vec_packed_product),
     .blend = VEC(vec_blend),
 };
