@@ -7,6 +7,8 @@
 #include "base/mem.h"
 #include "quant/parts.h"
 
+enum { NO_ZERO = -2 }; /* in place of a zero point's id: the operand is left out, which means 0 */
+
 /* Zero points that many share. */
 typedef struct zeros {
     dtype   type;
@@ -69,14 +71,14 @@ static int zero_point(inserter *s, dtype type, size_t n, uint8_t first)
     return id;
 }
 
-/* node: scale and zero point are inputs 1 and 2. axis < 0: per tensor. */
+/* Scale and zero point (or NO_ZERO) are inputs 1 and 2. axis < 0: per tensor. */
 static rung_status add_node(inserter *s, const char *op, const int in[3], int out, int axis,
                             rung_error *err)
 {
     graph *g = s->r->g;
-    if (in[0] < 0 || in[1] < 0 || in[2] < 0 || out < 0)
+    if (in[0] < 0 || in[1] < 0 || in[2] == -1 || out < 0)
         return out_of_memory(err);
-    const int at = graph_add_node(g, op, "", "", in, 3, &out, 1);
+    const int at = graph_add_node(g, op, "", "", in, in[2] == NO_ZERO ? 2 : 3, &out, 1);
     if (at < 0)
         return out_of_memory(err);
     return axis < 0 ? RUNG_OK : graph_set_int(g, &g->nodes[at], "axis", axis, err);
@@ -182,6 +184,7 @@ static rung_status insert_weight(inserter *s, int v, rung_error *err)
     return st;
 }
 
+/* Without a zero point: ONNX Runtime fuses a bias without one, but not the weight of a Gemm. */
 static rung_status insert_bias(inserter *s, int v, rung_error *err)
 {
     const recipe *r = s->r;
@@ -201,9 +204,8 @@ static rung_status insert_bias(inserter *s, int v, rung_error *err)
     tensor codes = *b;
     codes.type = RUNG_I32;
     codes.data = q;
-    const size_t n_scales = per_channel ? n : 0;
-    return dequantize_constant(s, v, &codes, add_scales(s, v, scales, n_scales),
-                               zero_point(s, RUNG_I32, n_scales, 0), per_channel ? 0 : -1, err);
+    const int scale = add_scales(s, v, scales, per_channel ? n : 0);
+    return dequantize_constant(s, v, &codes, scale, NO_ZERO, per_channel ? 0 : -1, err);
 }
 
 /* --- consumers -------------------------------------------------------------------------------- */

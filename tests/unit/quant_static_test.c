@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "data/npy.h"
+#include "graph/pass.h"
 #include "measure/measure.h"
 #include "ops/ops.h"
 #include "quant/quant.h"
@@ -402,10 +403,33 @@ static void memory_may_be_out(void **state)
     assert_true(done);
 }
 
+/* ONNX means 0 by a zero point that is left out. ONNX Runtime fuses a bias without one; the weight of
+ * a Gemm it leaves in float32. */
+static void biases_have_no_zero_points(void **state)
+{
+    (void)state;
+    trial *t = begin();
+    kit_output(t->g, random_conv(t, "conv", image(t)));
+    assert_ok(quantize(t, err));
+    int n_biases = 0;
+    for (size_t i = 0; i < t->q->n_nodes; i++) {
+        const node *n = &t->q->nodes[i];
+        const tensor *codes = node_constant(t->q, n, 0);
+        const bool bias = codes && codes->type == RUNG_I32;
+        if (!node_is(n, "DequantizeLinear"))
+            continue;
+        assert_int_equal(n->n_inputs, bias ? 2 : 3);
+        n_biases += bias;
+    }
+    assert_int_equal(n_biases, 1);
+    end(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_network),
+        cmocka_unit_test(biases_have_no_zero_points),
         cmocka_unit_test(batches_do_not_matter),
         cmocka_unit_test(samples_are_chosen_by_seed),
         cmocka_unit_test(a_fixed_batch),
