@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/strmap.h"
 #include "graph/rewrite.h"
+#include "report/diagnose.h"
 #include "report/text.h"
 
 typedef struct op_count {
@@ -22,6 +23,7 @@ typedef struct inspection {
     size_t parameters, bytes;
     engine *e; /* NULL: it cannot be planned, why_not says the reason */
     rung_error why_not;
+    diagnostics *remarks;
 } inspection;
 
 static rung_status count_ops(inspection *in, rung_error *err)
@@ -122,6 +124,13 @@ static void add_values_text(text *t, const char *title, const graph *g, const in
     }
 }
 
+static void add_remarks_text(text *t, const diagnostics *d)
+{
+    for (size_t i = 0; i < d->n; i++)
+        text_add(t, "%-14s%s: %s: %s\n", i ? "" : "diagnostics", d->list[i].code, d->list[i].where,
+                 d->list[i].message);
+}
+
 static rung_status inspect_text(const inspection *in, char **out, rung_error *err)
 {
     const graph *g = in->g;
@@ -138,6 +147,7 @@ static rung_status inspect_text(const inspection *in, char **out, rung_error *er
                  g->metadata[i].value);
     if (!in->e) {
         text_add(&t, "%-14scannot be executed: %s\n", "plan", in->why_not.message);
+        add_remarks_text(&t, in->remarks);
         return text_take(&t, out, err);
     }
     text_add(&t, "%-14s%.1f M multiply-accumulates, %.1f %% of them in integers\n", "work",
@@ -145,6 +155,7 @@ static rung_status inspect_text(const inspection *in, char **out, rung_error *er
     const float_island *islands = engine_islands(in->e);
     for (size_t i = 0; i < engine_n_islands(in->e); i++)
         text_add(&t, "%-14s%s: %s\n", i ? "" : "float islands", islands[i].node, islands[i].reason);
+    add_remarks_text(&t, in->remarks);
     return text_take(&t, out, err);
 }
 
@@ -167,6 +178,15 @@ static void add_values_json(cJSON *to, const char *key, const graph *g, const in
     }
 }
 
+static void add_remark_json(cJSON *to, const char *code, const char *where, const char *message)
+{
+    cJSON *item = cJSON_CreateObject();
+    cJSON_AddStringToObject(item, "code", code);
+    cJSON_AddStringToObject(item, "where", where);
+    cJSON_AddStringToObject(item, "message", message);
+    cJSON_AddItemToArray(to, item);
+}
+
 static void add_plan_json(cJSON *o, const inspection *in)
 {
     cJSON_AddNumberToObject(o, "macs", in->e ? (double)engine_macs(in->e) : 0);
@@ -180,13 +200,12 @@ static void add_plan_json(cJSON *o, const inspection *in)
         cJSON_AddStringToObject(item, "reason", f.reason);
         cJSON_AddItemToArray(islands, item);
     }
-    cJSON *diagnostics_json = cJSON_AddArrayToObject(o, "diagnostics");
-    if (!in->e) {
-        cJSON *item = cJSON_CreateObject();
-        cJSON_AddStringToObject(item, "code", "not-executable");
-        cJSON_AddStringToObject(item, "message", in->why_not.message);
-        cJSON_AddItemToArray(diagnostics_json, item);
-    }
+    cJSON *remarks = cJSON_AddArrayToObject(o, "diagnostics");
+    if (!in->e)
+        add_remark_json(remarks, "not-executable", "model", in->why_not.message);
+    for (size_t i = 0; i < in->remarks->n; i++)
+        add_remark_json(remarks, in->remarks->list[i].code, in->remarks->list[i].where,
+                        in->remarks->list[i].message);
 }
 
 static rung_status inspect_json(const inspection *in, char **out, rung_error *err)
@@ -218,8 +237,11 @@ static rung_status inspect_json(const inspection *in, char **out, rung_error *er
 
 rung_status report_inspect(const graph *g, bool json, char **out, rung_error *err)
 {
-    inspection in = {.g = g};
-    rung_status st = count_ops(&in, err);
+    inspection in = {.g = g, .remarks = diagnostics_new()};
+    rung_status st = in.remarks ? diagnose_model(g, in.remarks, err)
+                                : fail_memory(err, "diagnostics", sizeof *in.remarks);
+    if (st == RUNG_OK)
+        st = count_ops(&in, err);
     if (st == RUNG_OK)
         st = count_parameters(&in, err);
     if (st == RUNG_OK) {
@@ -227,6 +249,7 @@ rung_status report_inspect(const graph *g, bool json, char **out, rung_error *er
         st = json ? inspect_json(&in, out, err) : inspect_text(&in, out, err);
     }
     engine_free(in.e);
+    diagnostics_free(in.remarks);
     mem_free(in.ops);
     return st;
 }
