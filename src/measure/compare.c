@@ -161,9 +161,10 @@ static rung_status make_engines(run *r, const batch *b, rung_error *err)
         (st = compare_shown_model(r->c, &r->p, &r->graphs[MODEL], r->at[MODEL], err)) != RUNG_OK ||
         (st = engine_for_batch(r->graphs[MODEL], b, n_threads, NULL, &r->engines[MODEL], err)) !=
             RUNG_OK ||
-        (st = same_shapes(r, err)) != RUNG_OK)
+        (st = same_shapes(r, err)) != RUNG_OK ||
+        (st = alone_engine(r, exact, dims, err)) != RUNG_OK)
         goto done;
-    st = alone_engine(r, exact, dims, err);
+    st = compare_factors(r->c, &r->p, exact, err);
 done:
     mem_free(exact);
     mem_free(dims);
@@ -182,16 +183,20 @@ static size_t elements_of(const run *r, const tensor *t, size_t n)
     return t->rank > 0 && (size_t)t->dims[0] == samples ? all / samples * n : 0;
 }
 
+/* What pair i's value would be without error, where the graph with each layer alone reads it. */
+static const tensor *exact_value(const run *r, size_t i)
+{
+    return engine_input(r->engines[ALONE], r->g->n_inputs + (int)i);
+}
+
 static rung_status run_engines(run *r, const batch *b, rung_error *err)
 {
     const graph *own[N_RUNS] = { r->reference, r->g, r->g };
     for (int k = 0; k < N_RUNS; k++) {
         rung_status st = engine_feed(r->engines[k], own[k], b, err);
-        for (size_t i = 0; i < r->c->n_tensors && k == ALONE; i++) {
-            const tensor *x = shown(r, REFERENCE, i);
-            memcpy(engine_input(r->engines[k], r->g->n_inputs + (int)i)->data, x->data,
-                   tensor_count(x) * sizeof(float));
-        }
+        for (size_t i = 0; i < r->c->n_tensors && k == ALONE; i++)
+            compare_rescale(&r->c->tensors[i], shown(r, REFERENCE, i),
+                            shown(r, REFERENCE, i)->data, exact_value(r, i)->data);
         if (st != RUNG_OK || (st = engine_run(r->engines[k], err)) != RUNG_OK)
             return st;
     }
@@ -279,7 +284,7 @@ static rung_status take_batch(run *r, const batch *b, rung_error *err)
     if (st != RUNG_OK || (st = run_engines(r, b, err)) != RUNG_OK)
         return st;
     for (size_t i = 0; i < r->c->n_tensors; i++) {
-        const tensor *x = shown(r, REFERENCE, i);
+        const tensor *x = exact_value(r, i);
         compare_tally(&r->c->tensors[i], x->data, shown(r, MODEL, i)->data,
                       shown(r, ALONE, i)->data, elements_of(r, x, b->n));
     }

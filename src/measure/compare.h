@@ -30,6 +30,10 @@ typedef struct tensor_record {
     double      clip_lo, clip_hi; /* what the codes can represent */
     size_t      count, n_clipped; /* finite values; those that the codes saturate */
     double      lo, hi;           /* seen in float; lo > hi: none */
+    /* Channels that the int8 model carries on another scale (equalization): float values count here
+     * times factors[channel]. factors is NULL where n_rescaled = 0. */
+    size_t      channels, n_rescaled;
+    float      *factors;
     double      signal;      /* sum of squares of the float values */
     double      noise;       /* of the int8 model's errors */
     double      own_noise;   /* the same when its layer is fed what the float model computes */
@@ -46,7 +50,7 @@ typedef struct weight_record {
     float      *max;      /* [channels]: largest magnitude; of the float weight where it is known */
     int        *max_code; /* [channels]: largest magnitude of code less zero point */
     size_t      n_coarse; /* channels that use less than 4 bits: no code beyond +-7 */
-    float       scale;    /* per tensor: the only one */
+    float      *steps;    /* scales: [channels], or per tensor the only one */
     bool        known;    /* the float model has this weight: signal and noise are there */
     double      signal, noise;
 } weight_record;

@@ -95,7 +95,7 @@ static void visit(walk *w, int v)
     } else if (at >= 0 && !w->seen[at]) {
         const node *n = &g->nodes[at];
         w->seen[at] = true;
-        for (int i = 0; i < n->n_inputs; i++)
+        for (int i = n->n_inputs - 1; i >= 0; i--) /* the first is visited first */
             if (n->inputs[i] >= 0 && w->n_stack < g->n_values)
                 w->stack[w->n_stack++] = n->inputs[i];
     }

@@ -49,7 +49,27 @@ void spread_add(spread *s, const float *x, size_t n)
         if (!isfinite(x[i]))
             continue;
         s->bins[SPREAD_SIDE + (int)floor(x[i] * inverse)]++;
+        s->lo = s->n == 0 || x[i] < s->lo ? x[i] : s->lo;
+        s->hi = s->n == 0 || x[i] > s->hi ? x[i] : s->hi;
         s->n++;
+    }
+}
+
+/* count values that are even in [from, to], to the parts that they lie in. */
+static void share_bin(double from, double to, double count, double lo, double part, int n,
+                      double *counts)
+{
+    const int last = n - 1;
+    int i = from > lo ? (int)((from - lo) / part) : 0;
+    if (!(to > from)) {
+        counts[i < last ? i : last] += count; /* the upper border belongs to the last part */
+        return;
+    }
+    for (; i < n && lo + i * part < to; i++) {
+        const double a = fmax(from, lo + i * part);
+        const double z = i == last ? fmin(to, lo + n * part) : fmin(to, lo + (i + 1) * part);
+        if (z > a)
+            counts[i] += count * (z - a) / (to - from);
     }
 }
 
@@ -58,14 +78,9 @@ void spread_fold(const spread *s, double lo, double hi, int n, double *counts)
     const double width = ldexp(1, s->exponent), part = (hi - lo) / n;
     memset(counts, 0, (size_t)n * sizeof *counts);
     for (int b = 0; b < SPREAD_BINS; b++) {
-        const double from = (b - SPREAD_SIDE) * width, to = from + width;
-        if (!s->bins[b] || to <= lo || from >= hi)
-            continue;
-        int i = from > lo ? (int)((from - lo) / part) : 0;
-        for (; i < n && lo + i * part < to; i++) {
-            const double a = fmax(from, lo + i * part), z = fmin(to, lo + (i + 1) * part);
-            if (z > a)
-                counts[i] += (double)s->bins[b] * (z - a) / width;
-        }
+        const double from = fmax((b - SPREAD_SIDE) * width, s->lo);
+        const double to = fmin((b - SPREAD_SIDE + 1) * width, s->hi);
+        if (s->bins[b] && from <= hi && to >= lo)
+            share_bin(from, to, (double)s->bins[b], lo, part, n, counts);
     }
 }

@@ -12,6 +12,7 @@ enum { SPREAD_SIDE = 1024, SPREAD_BINS = 2 * SPREAD_SIDE };
 typedef struct spread {
     int      exponent;
     uint64_t n; /* values */
+    float    lo, hi; /* of them */
     uint64_t bins[SPREAD_BINS];
 } spread;
 
@@ -19,7 +20,7 @@ typedef struct spread {
 void spread_add(spread *s, const float *x, size_t n);
 
 /* counts[i]: values in the i-th of n equal parts of [lo, hi], lo < hi; a bin that straddles a
- * border is split in proportion. What lies outside is not counted. */
+ * border is split in proportion. What lies outside is not counted; hi belongs to the last part. */
 void spread_fold(const spread *s, double lo, double hi, int n, double *counts);
 
 #endif

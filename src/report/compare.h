@@ -28,6 +28,7 @@ void tensor_advice(text *t, const comparison *c, const tensor_record *of);
 double tensor_input_db(const comparison *c, const tensor_record *t);
 double percent_clipped(const tensor_record *t);
 double output_db(const comparison *c); /* of the worst output */
+size_t rescaled_tensors(const comparison *c);
 
 /* The largest magnitudes of the smallest and of the largest channel; channels below a millionth of
  * the largest are dead and do not count. 1 and 1: all are. */

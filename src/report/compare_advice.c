@@ -31,9 +31,7 @@ causes tensor_causes(const comparison *c, const tensor_record *t)
 static void add_exclude(text *t, const tensor_record *of)
 {
     if (of->node_name[0]) {
-        text_add(t, "--exclude '");
-        text_add(t, "%s", of->node_name);
-        text_add(t, "' keeps this layer in float.");
+        text_add(t, "--exclude '%s' keeps this layer in float.", of->node_name);
     } else if (of->op_type[0]) {
         text_add(t, "The layer has no name to exclude; --exclude %s keeps every %s in float.",
                  of->op_type, of->op_type);
@@ -56,8 +54,7 @@ static void advise_rounding(text *t, const tensor_record *of)
     if (used < 0.5 * reach) {
         text_add(t, "Wide codes: the values seen span %.0f %% of what the codes reach (a shared or "
                  "a fixed range, or calibration data of another kind). Calibrate on "
-                 "data like this; ",
-                 100 * used / reach);
+                 "data like this; or ", 100 * used / reach);
         add_exclude(t, of);
     } else if (reach > OUTLYING * rms) {
         text_add(t, "Outliers: for the sake of few values the codes reach over %.0f times the root "
@@ -96,12 +93,11 @@ static void advise_inputs(text *t, const comparison *c, const tensor_record *of)
                           share_of(worst->round_noise + worst->clip_noise, worst->signal))
             worst = in;
     }
-    text_add(t, "Inputs: most of the error comes from the codes of '");
-    text_add(t, "%s", worst->name);
+    text_add(t, "Inputs: most of the error comes from the codes of '%s', ", worst->name);
     if (worst->clip_noise > worst->round_noise)
-        text_add(t, "', which are clipped. Try --range minmax, or a higher --percentile. ");
+        text_add(t, "which are clipped. Try --range minmax, or a higher --percentile. ");
     else
-        text_add(t, "', whose step is coarse for this layer. Another --range may suit it; ");
+        text_add(t, "whose step is coarse for this layer. Another --range may suit it; or ");
     add_exclude(t, of);
 }
 

@@ -21,6 +21,14 @@ double percent_clipped(const tensor_record *t)
     return t->count ? 100.0 * (double)t->n_clipped / (double)t->count : 0;
 }
 
+size_t rescaled_tensors(const comparison *c)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < c->n_tensors; i++)
+        n += c->tensors[i].n_rescaled > 0;
+    return n;
+}
+
 double output_db(const comparison *c)
 {
     double least = NAN;

@@ -81,10 +81,8 @@ static void add_histogram(json *j, cJSON *o, const tensor_record *t)
 {
     double counts[N_BINS];
     const bool any = t->lo < t->hi;
-    /* The last part includes its upper border. */
-    const double hi = any ? nextafter(t->hi, INFINITY) : 0;
     if (any)
-        spread_fold(t->values, t->lo, hi, N_BINS, counts);
+        spread_fold(t->values, t->lo, t->hi, N_BINS, counts);
     for (int i = 0; any && i < N_BINS; i++)
         counts[i] = nearbyint(counts[i] * 100) / 100; /* bins are split in proportion */
     add_numbers(j, o, "histogram", counts, any ? N_BINS : 0);
@@ -112,6 +110,7 @@ static void add_tensor(json *j, cJSON *list, const tensor_record *t)
     add_number(j, o, "inputs_db", tensor_input_db(j->c, t));
     add_number(j, o, "codes_db", decibels(t->signal, t->round_noise + t->clip_noise));
     add_number(j, o, "clipped", percent_clipped(t));
+    add_number(j, o, "rescaled_channels", (double)t->n_rescaled);
     add_number(j, o, "min", seen ? t->lo : NAN);
     add_number(j, o, "max", seen ? t->hi : NAN);
     add_number(j, o, "clip_min", t->clip_lo);

@@ -37,6 +37,8 @@ static void add_totals(text *t, const comparison *c)
     text_add(t, "%-11s%zu quantized tensors compared", "tensors", c->n_tensors);
     if (c->n_unmatched)
         text_add(t, ", %zu have no namesake in the float model", c->n_unmatched);
+    if (rescaled_tensors(c))
+        text_add(t, ", %zu with rescaled channels", rescaled_tensors(c));
     text_add(t, "\n");
 }
 

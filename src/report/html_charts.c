@@ -208,8 +208,8 @@ static frame weights_frame(const weight_record *w)
 {
     double lo, hi;
     weight_span(w, &lo, &hi);
-    if (!w->per_channel && w->scale > 0)
-        lo = fmin(lo, w->scale);
+    if (!w->per_channel && w->steps[0] > 0)
+        lo = fmin(lo, w->steps[0]);
     const double bottom = floor(log10(lo)), top = ceil(log10(hi));
     return (frame){ 44, 8, 352, 120, 0, (double)w->channels, bottom,
                     top > bottom ? top : bottom + 1 };
@@ -255,8 +255,10 @@ void chart_weights(text *t, const weight_record *w)
              "viewBox=\"0 0 360 152\">");
     add_decades(t, &f);
     add_strokes(t, &f, w);
-    if (!w->per_channel && w->scale > 0)
-        add_line(t, "clip", f.left, at_y(&f, log10(w->scale)), f.right, at_y(&f, log10(w->scale)));
+    if (!w->per_channel && w->steps[0] > 0) {
+        const double y = at_y(&f, log10(w->steps[0]));
+        add_line(t, "clip", f.left, y, f.right, y);
+    }
     add_line(t, "zero", f.left, f.bottom, f.right, f.bottom);
     add_x_ticks(t, &f, 6);
     add_label(t, f.right, 148, "end", "output channel");

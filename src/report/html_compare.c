@@ -151,6 +151,9 @@ static void add_tensors(text *t, const comparison *c)
              c->n_tensors);
     if (c->n_unmatched)
         text_add(t, "; %zu more have no namesake in the float model", c->n_unmatched);
+    if (rescaled_tensors(c))
+        text_add(t, "; the channels of %zu were rescaled (equalized), and are held against float "
+                 "values rescaled alike", rescaled_tensors(c));
     text_add(t, ".</p>\n<div class=\"scroll tall\" tabindex=\"0\"><table><thead><tr><th>#</th>"
              "<th class=\"left\">Made by</th><th>In the network</th><th>Layer alone</th>"
              "<th>Codes alone</th><th>Clipped</th><th>Values</th><th>Codes reach</th>"
@@ -199,7 +202,7 @@ static void add_weight_card(text *t, const weight_record *w)
         text_add(t, "; ");
     }
     if (!w->per_channel)
-        text_add(t, "one scale of %.3g for all (dashed); ", w->scale);
+        text_add(t, "one scale of %.3g for all (dashed); ", w->steps[0]);
     text_add(t, "%zu of %zu channels use less than 4 bits.</figcaption></figure></div>\n",
              w->n_coarse, w->channels);
 }
