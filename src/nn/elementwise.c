@@ -55,6 +55,7 @@ typedef struct unary_name {
 static const unary_name unary_names[] = {
     {"Abs", VEC_ABS, NULL, NULL, 0, 0},
     {"Elu", VEC_ELU, "alpha", NULL, 1.0f, 0},
+    {"Erf", VEC_ERF, NULL, NULL, 0, 0},
     {"Exp", VEC_EXP, NULL, NULL, 0, 0},
     {"HardSigmoid", VEC_AFFINE_CLAMP, "alpha", "beta", 0.2f, 0.5f},
     {"HardSwish", VEC_HARD_SWISH, NULL, NULL, 0, 0},
@@ -80,6 +81,11 @@ static bool read_bound(const lowering *l, int i, const char *attribute, float *v
 
 static bool read_unary(const lowering *l, unary *u)
 {
+    float exponent = 0;
+    if (strcmp(l->n->op_type, "Pow") == 0) { /* the variance of a layer normalization */
+        u->kind = VEC_SQUARE;
+        return has_input(l, 1) && read_bound(l, 1, "", &exponent) && exponent == 2;
+    }
     if (strcmp(l->n->op_type, "Clip") == 0) {
         u->kind = VEC_CLAMP;
         u->a = -INFINITY;
@@ -104,7 +110,7 @@ rung_status unary_row(const lowering *l, step *s, rung_error *err)
     if (!u)
         return fail_memory(err, "a step", sizeof *u);
     if (!read_unary(l, u))
-        return fail(err, RUNG_EUNSUPPORTED, "bounds that are no constants, or low over high");
+        return fail(err, RUNG_EUNSUPPORTED, "bounds or an exponent that are no constants, or low over high");
     if (l->in[0].constant || l->epi.add >= 0 || !same_storage(&l->in[0], &l->out[0]))
         return fail(err, RUNG_EUNSUPPORTED, "a constant input, two layouts or an added operand");
     u->ops = vec_pick();

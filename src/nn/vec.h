@@ -20,6 +20,8 @@ typedef enum vec_unary {
     VEC_NEG,
     VEC_ABS,
     VEC_SQRT,
+    VEC_SQUARE,
+    VEC_ERF,
     VEC_UNARY_COUNT,
 } vec_unary;
 

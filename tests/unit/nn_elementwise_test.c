@@ -24,7 +24,7 @@ static void test_unary(void **state)
         {"LeakyRelu", {NN_EXACT, 0, 0}},   {"Exp", {NN_RELATIVE, 8, 0}},
         {"Sigmoid", {NN_RELATIVE, 8, 0}},  {"Tanh", {NN_RELATIVE, 8, 0}},
         {"Elu", {NN_RELATIVE, 8, 0}},      {"HardSwish", {NN_RELATIVE, 4, 1}},
-        {"HardSigmoid", {NN_RELATIVE, 4, 1}},
+        {"HardSigmoid", {NN_RELATIVE, 4, 1}}, {"Erf", {NN_RELATIVE, 8, 0}},
     };
     rng *r = *state;
     for (size_t k = 0; k < sizeof ops / sizeof *ops; k++) {
@@ -45,6 +45,23 @@ static void test_unary(void **state)
             nn_check(&c, ops[k].bound);
             nn_end(&c);
         }
+    }
+}
+
+static void test_square(void **state)
+{
+    rng *r = *state;
+    for (int i = 0; i < ROUNDS / 4; i++) {
+        nn_case c;
+        const int64_t dims[3] = {1, nn_between(r, 1, 40), nn_between(r, 1, 40)};
+        const float two = 2;
+        nn_begin(&c, r, nn_chance(r, 2));
+        nn_input(&c, false, 3, dims);
+        nn_floats_input(&c, 1, &two);
+        nn_node(&c, "Pow", 1);
+        nn_random_epilogue(&c, false);
+        nn_check(&c, exact);
+        nn_end(&c);
     }
 }
 
@@ -295,6 +312,7 @@ static void test_isa(void **state)
     for (size_t i = 0; i < sizeof masks / sizeof *masks; i++) {
         cpu_force(masks[i]);
         test_unary(state);
+        test_square(state);
         test_clip(state);
         test_binary(state);
         test_resize(state);
