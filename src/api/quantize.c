@@ -13,6 +13,13 @@ static rung_status check_options(const rung_quant_options *o, rung_error *err)
     if (o->act_type != 0 && o->act_type != RUNG_U8 && o->act_type != RUNG_I8)
         return fail(err, RUNG_EARGUMENT, "activations can be uint8 or int8, not %s",
                     dtype_name(o->act_type));
+    if (o->act_bits && (o->act_bits < 2 || o->act_bits > 8))
+        return fail(err, RUNG_EARGUMENT, "activations of %d bits: 2 to 8 are possible",
+                    o->act_bits);
+    if ((o->act_affine && o->act_symmetric) || (o->per_channel && o->per_tensor) ||
+        (o->full_range && o->reduce_range))
+        return fail(err, RUNG_EARGUMENT, "options that exclude each other: act_affine and "
+                    "act_symmetric, per_channel and per_tensor, or full_range and reduce_range");
     if (o->n_threads < 0 || o->batch < 0 || o->n_exclude < 0 || o->n_ops < 0)
         return fail(err, RUNG_EARGUMENT,
                     "numbers of threads, samples and names must not be negative");
@@ -35,8 +42,6 @@ rung_status rung_quantize_static(const rung_model *model, rung_dataset *data,
     if ((st = options_copy(&opt, sizeof opt, options, "rung_quant_options", err)) != RUNG_OK ||
         (st = check_options(&opt, err)) != RUNG_OK)
         return st;
-    if (opt.act_type == 0)
-        opt.act_type = RUNG_U8;
     rung_diagnostics *diag = diagnostics_new();
     rung_model *m = mem_zero(1, sizeof *m);
     if (!diag || !m) {

@@ -5,16 +5,6 @@
 #include "base/mem.h"
 #include "quant/parts.h"
 
-static dtype act_type(const recipe *r)
-{
-    return r->opt->act_type == RUNG_I8 ? RUNG_I8 : RUNG_U8;
-}
-
-static rung_range method_of(const recipe *r)
-{
-    return r->opt->range == RUNG_RANGE_DEFAULT ? RUNG_RANGE_MSE : r->opt->range;
-}
-
 /* --- the ranges of those that share ----------------------------------------------------------- */
 
 /* Observations of all that shares v's parameters go to v's observer. */
@@ -41,12 +31,13 @@ static range constant_range(const tensor *t)
 static range range_of(const recipe *r, int v)
 {
     const placement *p = &r->places[v];
+    const qsettings *s = &r->set[v];
     if (p->kind == PLACE_FIXED)
         return (range){ p->lo, p->hi };
     if (p->kind == PLACE_CONSTANT)
         return constant_range(r->g->values[v].constant);
-    return observer_range(r->observers[v], method_of(r), r->opt->percentile, 8,
-                          r->opt->act_symmetric);
+    return observer_range(r->observers[v], s->range, s->percentile, qsettings_bits(s),
+                          s->act_symmetric);
 }
 
 static bool has_own_range(const recipe *r, size_t v)
@@ -109,8 +100,9 @@ rung_status choose_params(recipe *r, rung_error *err)
         if (!has_own_range(r, v))
             continue;
         const bool constant = r->places[v].kind == PLACE_CONSTANT;
-        r->params[v] = qparams_from_range(ranges[v].lo, ranges[v].hi, act_type(r),
-                                          r->opt->act_symmetric, &repaired);
+        r->params[v] = qparams_from_range(ranges[v].lo, ranges[v].hi, r->set[v].act_type,
+                                          qsettings_bits(&r->set[v]), r->set[v].act_symmetric,
+                                          &repaired);
         if (constant)
             st = check_constant(r, (int)v, err);
         else

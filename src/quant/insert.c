@@ -111,6 +111,12 @@ static int move_producer(inserter *s, int v)
     return raw;
 }
 
+/* What moves values that are within the codes leaves them there. */
+static bool needs_clip(const recipe *r, int v)
+{
+    return r->set[v].act_bits < 8 && !(r->places[v].kind == PLACE_SHARED && r->places[v].derived);
+}
+
 static rung_status insert_pair(inserter *s, int v, rung_error *err)
 {
     graph *g = s->r->g;
@@ -120,7 +126,10 @@ static rung_status insert_pair(inserter *s, int v, rung_error *err)
     if (st != RUNG_OK)
         return st;
     const bool keeps_name = g->values[v].is_output && g->values[v].producer >= 0;
-    const int from = keeps_name ? move_producer(s, v) : v;
+    int from = keeps_name ? move_producer(s, v) : v;
+    if (from >= 0 && needs_clip(s->r, v) &&
+        (st = clip_to_codes(g, v, from, &s->r->params[root], &from, err)) != RUNG_OK)
+        return st;
     const int codes = add_value(s, base, "_q");
     const int to = keeps_name ? v : add_value(s, base, "_dq");
     const int q[] = { from, s->scale[root], s->zero[root] };

@@ -4,30 +4,40 @@
 #include <float.h>
 #include <math.h>
 
-static int lowest(dtype type)
+int qparams_lowest(const qparams *p)
 {
-    return type == RUNG_I8 ? -128 : 0;
+    return p->type == RUNG_I8 ? -(1 << (p->bits - 1)) : 0;
 }
 
-/* Both halves of zero point and scale are ONNX Runtime's: 255 steps, int8 about 0 with 254. */
-static qparams symmetric_params(float lo, float hi, dtype type)
+int qparams_highest(const qparams *p)
 {
-    const float top = fmaxf(-lo, hi);
-    return type == RUNG_I8 ? (qparams){ top / 127, 0, type }
-                           : (qparams){ top / 255 + top / 255, 128, type };
+    return qparams_lowest(p) + (1 << p->bits) - 1;
 }
 
-static qparams affine_params(float lo, float hi, dtype type)
+/* Both halves of zero point and scale are ONNX Runtime's: 255 steps of 8 bits, int8 about 0 with
+ * 254. */
+static qparams symmetric_params(float lo, float hi, dtype type, int bits)
 {
-    const float width = hi - lo; /* may overflow */
-    qparams p = { isfinite(width) ? width / 255 : hi / 255 - lo / 255, lowest(type), type };
+    const float top = fmaxf(-lo, hi), middle = (float)(1 << (bits - 1));
+    return type == RUNG_I8
+               ? (qparams){ top / (middle - 1), 0, type, bits }
+               : (qparams){ top / (2 * middle - 1) + top / (2 * middle - 1), (int)middle, type,
+                            bits };
+}
+
+static qparams affine_params(float lo, float hi, dtype type, int bits)
+{
+    const float width = hi - lo, steps = (float)((1 << bits) - 1); /* width may overflow */
+    qparams p = { isfinite(width) ? width / steps : hi / steps - lo / steps, 0, type, bits };
+    p.zero = qparams_lowest(&p);
     if (p.scale > 0)
         p.zero = (int)fminf(fmaxf(nearbyintf((float)p.zero - lo / p.scale), (float)p.zero),
-                            (float)p.zero + 255);
+                            (float)p.zero + steps);
     return p;
 }
 
-qparams qparams_from_range(float lo, float hi, dtype type, bool symmetric, bool *repaired)
+qparams qparams_from_range(float lo, float hi, dtype type, int bits, bool symmetric,
+                           bool *repaired)
 {
     *repaired = false;
     lo = fminf(lo, 0); /* NaN too becomes 0 */
@@ -36,9 +46,11 @@ qparams qparams_from_range(float lo, float hi, dtype type, bool symmetric, bool 
         hi = 1;
         *repaired = true;
     }
-    qparams p = symmetric ? symmetric_params(lo, hi, type) : affine_params(lo, hi, type);
+    qparams p = symmetric ? symmetric_params(lo, hi, type, bits)
+                          : affine_params(lo, hi, type, bits);
     if (p.scale < FLT_MIN) {
-        p = (qparams){ FLT_MIN, lowest(type) + (lo < 0 ? 128 : 0), type };
+        p.scale = FLT_MIN;
+        p.zero = qparams_lowest(&p) + (lo < 0 ? 1 << (bits - 1) : 0);
         *repaired = true;
     }
     return p;
@@ -46,8 +58,8 @@ qparams qparams_from_range(float lo, float hi, dtype type, bool symmetric, bool 
 
 uint8_t qparams_quantize(const qparams *p, float x)
 {
-    const float lo = (float)lowest(p->type);
+    const float lo = (float)qparams_lowest(p), hi = (float)qparams_highest(p);
     const float q = nearbyintf(x / p->scale) + (float)p->zero;
-    const float kept = isnan(q) ? (float)p->zero : fminf(fmaxf(q, lo), lo + 255);
+    const float kept = isnan(q) ? (float)p->zero : fminf(fmaxf(q, lo), hi);
     return (uint8_t)(int)kept;
 }

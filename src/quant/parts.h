@@ -2,22 +2,33 @@
 #ifndef RUNG_QUANT_PARTS_H
 #define RUNG_QUANT_PARTS_H
 
+#include "quant/qconfig.h"
 #include "quant/quant.h"
 
 /* A quantization in the making. All arrays are in mem; by value id where not said otherwise. */
 typedef struct recipe {
     graph                    *g; /* prepared; the pairs go in here */
     const rung_quant_options *opt;
+    const qconfig            *rules; /* NULL: rung's defaults */
     diagnostics              *diag;
     arena                    *mem;
     size_t                    n_values, n_nodes; /* before anything is inserted */
     value_info               *info;
     placement                *places;
+    qsettings                *set; /* of what has a place other than PLACE_NONE and PLACE_BIAS */
     bool                     *skip, *quantized; /* by node index */
     observer                **observers;
     qparams                  *params; /* of activations and constants that have a pair */
     float                   **scales; /* of weights: one per channel, or one */
 } recipe;
+
+/* Marks the nodes that rules exclude in r->skip. */
+void exclude_by_rules(recipe *r);
+/* Fills r->set, and brings what the qconfig says of ranges and weights into r->places. diag: NULL
+ * where it was said before. */
+rung_status settle(recipe *r, diagnostics *diag, rung_error *err);
+/* The largest code of weight v. */
+int weight_top_of(const recipe *r, int v);
 
 /* ranges to parameters; reports constant tensors and tiny scales. */
 rung_status choose_params(recipe *r, rung_error *err);
@@ -29,6 +40,9 @@ rung_status check_observations(const recipe *r, rung_error *err);
 /* Marks the nodes at tensors that have a pair but no observation in r->skip. False: there are none;
  * otherwise the pairs must be placed again. */
 bool skip_unobserved(recipe *r);
+/* Keeps `from`, which is v or stands for it before its pair, within p's codes; *to: what to quantize.
+ * Nothing but the pair may read v. */
+rung_status clip_to_codes(graph *g, int v, int from, const qparams *p, int *to, rung_error *err);
 /* Writes pairs and constants into r->g, sorted and verified. */
 rung_status insert_pairs(recipe *r, rung_error *err);
 

@@ -62,13 +62,18 @@ typedef struct qparams {
     float scale;
     int   zero;
     dtype type;
+    int   bits; /* codes are within so many: from 0, or about it */
 } qparams;
 
 /* From [lo, hi] (widened to hold 0; nudged so that 0 is exact). Repairs a range of zero width or
  * with a scale under FLT_MIN; *repaired says so. */
-qparams qparams_from_range(float lo, float hi, dtype type, bool symmetric, bool *repaired);
+qparams qparams_from_range(float lo, float hi, dtype type, int bits, bool symmetric,
+                           bool *repaired);
+/* The ends of its codes, [-8, 7] for int8 and 4 bits. */
+int qparams_lowest(const qparams *p);
+int qparams_highest(const qparams *p);
 
-/* saturate(rne(x / scale) + zero) as the byte of p's type; NaN gives zero. */
+/* saturate(rne(x / scale) + zero) to those ends as the byte of p's type; NaN gives zero. */
 uint8_t qparams_quantize(const qparams *p, float x);
 
 /* Symmetric int8 weights in [-127, 127] along axis (-1: one scale). w: float32; scales: [channels];

@@ -14,28 +14,33 @@ static rung_status begin(recipe *r, rung_error *err)
     r->observers = arena_zero(r->mem, g->n_values, sizeof *r->observers);
     r->params = arena_zero(r->mem, g->n_values, sizeof *r->params);
     r->scales = arena_zero(r->mem, g->n_values, sizeof *r->scales);
+    r->set = arena_zero(r->mem, g->n_values, sizeof *r->set);
     r->skip = arena_zero(r->mem, g->n_nodes, sizeof *r->skip);
     r->quantized = arena_zero(r->mem, g->n_nodes, sizeof *r->quantized);
-    if (!r->info || !r->places || !r->observers || !r->params || !r->scales || !r->skip ||
-        !r->quantized)
+    if (!r->info || !r->places || !r->observers || !r->params || !r->scales || !r->set ||
+        !r->skip || !r->quantized)
         return fail_memory(err, "quantization", g->n_values * sizeof *r->info);
+    exclude_by_rules(r);
     return graph_infer(g, NULL, r->mem, r->info, err);
 }
 
 static rung_status place(recipe *r, diagnostics *diag, rung_error *err)
 {
-    return place_pairs(r->g, r->info, r->opt, r->skip, r->places, r->quantized, diag, err);
+    const rung_status st = place_pairs(r->g, r->info, r->opt, r->skip, r->places, r->quantized,
+                                       diag, err);
+    return st == RUNG_OK ? settle(r, diag, err) : st;
 }
 
 static rung_status make_observers(recipe *r, rung_error *err)
 {
-    const bool histogram = r->opt->range != RUNG_RANGE_MINMAX && r->opt->range != RUNG_RANGE_EMA;
     bool any = false;
     for (size_t v = 0; v < r->n_values; v++) {
         const placement *p = &r->places[v];
         if ((p->kind != PLACE_ACTIVATION && p->kind != PLACE_SHARED) ||
             r->places[p->shares].kind == PLACE_FIXED)
             continue;
+        const rung_range how = r->set[v].range;
+        const bool histogram = how != RUNG_RANGE_MINMAX && how != RUNG_RANGE_EMA;
         if (!(r->observers[v] = observer_new(histogram)))
             return fail_memory(err, "a histogram", sizeof *r->observers);
         any = true;
@@ -58,13 +63,21 @@ static rung_status observe(recipe *r, dataset *data, rung_error *err)
     return st;
 }
 
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
 static rung_status describe(recipe *r, rung_error *err)
 {
     static const char *const methods[] = { "mse", "minmax", "ema", "percentile", "entropy", "mse" };
+    const qsettings s = qconfig_resolve(r->rules, r->opt, NULL);
     const char *text = arena_printf(
-        r->mem, "rung " RUNG_VERSION " static %s%s range=%s weights=int8 %s",
-        r->opt->act_type == RUNG_I8 ? "int8" : "uint8", r->opt->act_symmetric ? " symmetric" : "",
-        methods[r->opt->range], r->opt->per_tensor ? "per-tensor" : "per-channel");
+        r->mem, "rung " RUNG_VERSION " static %s%s range=%s weights=int8 %s%s%s",
+        s.act_type == RUNG_I8 ? "int8" : "uint8", s.act_symmetric ? " symmetric" : "",
+        methods[s.range], s.per_tensor ? "per-tensor" : "per-channel",
+        r->opt->qconfig ? " qconfig=" : "", r->opt->qconfig ? base_name(r->opt->qconfig) : "");
     return text ? graph_set_metadata(r->g, "rung.quantized", text, err)
                 : fail_memory(err, "metadata", 64);
 }
@@ -83,8 +96,10 @@ static rung_status run(recipe *r, dataset *data, rung_error *err)
     rung_status st;
     if (has_pairs(r->g))
         return fail(err, RUNG_EARGUMENT, "the model is quantized already; give the float32 model");
-    if ((st = rewrite_prepare(r->g, err)) != RUNG_OK || (st = split_roles(r->g, err)) != RUNG_OK ||
-        (st = begin(r, err)) != RUNG_OK || (st = place(r, r->diag, err)) != RUNG_OK ||
+    if ((st = rewrite_prepare(r->g, err)) != RUNG_OK || (st = split_roles(r->g, err)) != RUNG_OK)
+        return st;
+    qconfig_report_unused(r->rules, r->g, r->diag);
+    if ((st = begin(r, err)) != RUNG_OK || (st = place(r, r->diag, err)) != RUNG_OK ||
         (st = observe(r, data, err)) != RUNG_OK || (st = choose_params(r, err)) != RUNG_OK ||
         (st = choose_scales(r, err)) != RUNG_OK || (st = insert_pairs(r, err)) != RUNG_OK)
         return st;
@@ -97,10 +112,14 @@ rung_status quantize_static(const graph *g, dataset *data, const rung_quant_opti
     recipe r = { .opt = opt, .diag = diag, .mem = arena_new() };
     rung_status st = r.mem ? graph_clone(g, &r.g, err)
                            : fail_memory(err, "quantization", sizeof r);
-    if (st == RUNG_OK)
+    qconfig *rules = NULL;
+    if (st == RUNG_OK && (st = qconfig_load(opt->qconfig, &rules, err)) == RUNG_OK) {
+        r.rules = rules;
         st = run(&r, data, err);
+    }
     for (size_t v = 0; r.observers && v < r.n_values; v++)
         observer_free(r.observers[v]);
+    qconfig_free(rules);
     *out = NULL;
     if (st == RUNG_OK)
         *out = r.g;

@@ -26,7 +26,7 @@ static float value_of(const qparams *p, int q)
 static void check_params(float lo, float hi, dtype type, bool symmetric)
 {
     bool repaired;
-    const qparams p = qparams_from_range(lo, hi, type, symmetric, &repaired);
+    const qparams p = qparams_from_range(lo, hi, type, 8, symmetric, &repaired);
     const int least = type == RUNG_I8 ? -128 : 0;
     assert_false(repaired);
     assert_true(p.type == type && isfinite(p.scale) && p.scale >= FLT_MIN);
@@ -59,15 +59,15 @@ static void known_params(void **state)
 {
     (void)state;
     bool repaired;
-    qparams p = qparams_from_range(-1, 3, RUNG_U8, false, &repaired);
+    qparams p = qparams_from_range(-1, 3, RUNG_U8, 8, false, &repaired);
     assert_true(p.scale == 4.0f / 255 && p.zero == 64);
-    p = qparams_from_range(0.5f, 6, RUNG_U8, false, &repaired);
+    p = qparams_from_range(0.5f, 6, RUNG_U8, 8, false, &repaired);
     assert_true(p.scale == 6.0f / 255 && p.zero == 0);
-    p = qparams_from_range(-1, 3, RUNG_I8, false, &repaired);
+    p = qparams_from_range(-1, 3, RUNG_I8, 8, false, &repaired);
     assert_true(p.scale == 4.0f / 255 && p.zero == -64);
-    p = qparams_from_range(-1, 3, RUNG_I8, true, &repaired);
+    p = qparams_from_range(-1, 3, RUNG_I8, 8, true, &repaired);
     assert_true(p.scale == 3.0f / 127 && p.zero == 0);
-    p = qparams_from_range(-1, 3, RUNG_U8, true, &repaired);
+    p = qparams_from_range(-1, 3, RUNG_U8, 8, true, &repaired);
     assert_true(p.scale == 6.0f / 255 && p.zero == 128);
 }
 
@@ -78,7 +78,7 @@ static void narrow_ranges_are_repaired(void **state)
     for (int i = 0; i < 4; i++)
         for (int k = 0; k < 4; k++) {
             bool repaired = false;
-            const qparams p = qparams_from_range(ranges[i][0], ranges[i][1], types[k % 2], k > 1,
+            const qparams p = qparams_from_range(ranges[i][0], ranges[i][1], types[k % 2], 8, k > 1,
                                                  &repaired);
             assert_true(repaired && p.scale >= FLT_MIN && isfinite(p.scale));
             assert_true(value_of(&p, code_of(&p, 0)) == 0);
@@ -88,7 +88,7 @@ static void narrow_ranges_are_repaired(void **state)
 static void codes_saturate_and_round_to_even(void **state)
 {
     (void)state;
-    const qparams u = { 0.5f, 3, RUNG_U8 }, s = { 2, -1, RUNG_I8 };
+    const qparams u = { 0.5f, 3, RUNG_U8, 8 }, s = { 2, -1, RUNG_I8, 8 };
     assert_int_equal(code_of(&u, 0.25f), 3);
     assert_int_equal(code_of(&u, 0.75f), 5);
     assert_int_equal(code_of(&u, INFINITY), 255);
@@ -97,6 +97,26 @@ static void codes_saturate_and_round_to_even(void **state)
     assert_int_equal(code_of(&s, 1e30f), 127);
     assert_int_equal(code_of(&s, -INFINITY), -128);
     assert_int_equal(code_of(&s, -5), -3);
+}
+
+static void fewer_bits(void **state)
+{
+    (void)state;
+    bool repaired;
+    qparams p = qparams_from_range(-1, 14, RUNG_U8, 4, false, &repaired);
+    assert_true(p.scale == 1 && p.zero == 1 && p.type == RUNG_U8);
+    assert_int_equal(code_of(&p, 99), 15);
+    assert_int_equal(code_of(&p, -99), 0);
+    p = qparams_from_range(-1, 14, RUNG_I8, 4, false, &repaired);
+    assert_true(p.scale == 1 && p.zero == -7);
+    assert_int_equal(code_of(&p, 99), 7);
+    assert_int_equal(code_of(&p, -99), -8);
+    p = qparams_from_range(-7, 3, RUNG_I8, 4, true, &repaired);
+    assert_true(p.scale == 1 && p.zero == 0);
+    p = qparams_from_range(-3, 7.5f, RUNG_U8, 4, true, &repaired);
+    assert_true(p.scale == 1 && p.zero == 8);
+    p = qparams_from_range(0, 127, RUNG_U8, 7, false, &repaired); /* PyTorch's reduce_range */
+    assert_true(p.scale == 1 && p.zero == 0);
 }
 
 /* --- weights ---------------------------------------------------------------------------------- */
@@ -172,6 +192,7 @@ int main(void)
         cmocka_unit_test(known_params),
         cmocka_unit_test(narrow_ranges_are_repaired),
         cmocka_unit_test(codes_saturate_and_round_to_even),
+        cmocka_unit_test(fewer_bits),
         cmocka_unit_test(weights_per_channel),
         cmocka_unit_test(odd_weights),
         cmocka_unit_test(biases),
