@@ -141,7 +141,7 @@ static void report_mixed(const recipe *r, const node *n, diagnostics *diag)
     if (seen[0] && seen[1])
         diagnose(diag, "mixed-types", node_label(r->g, n, label, sizeof label),
                  "its operands and its result are uint8 and int8: rung computes that in integers, "
-                 "ONNX Runtime in float32; let the rules give them one act_type");
+                 "ONNX Runtime may run it in float32; let the rules give them one act_type");
 }
 
 rung_status settle(recipe *r, diagnostics *diag, rung_error *err)

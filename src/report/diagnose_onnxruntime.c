@@ -131,8 +131,8 @@ static void code_types(const exam *x, const node *n, const node *q)
         const dtype in = dq ? exam_code_type(x, dq) : RUNG_UNDEFINED;
         if (in != RUNG_UNDEFINED && out != RUNG_UNDEFINED && in != out) {
             diagnose(x->d, "mixed-types", exam_label(x, n),
-                     "it reads %s and gives %s: ONNX Runtime "
-                     "computes it in float32; quantize both to one type",
+                     "it reads %s and gives %s: ONNX Runtime may run it in float32; quantize both "
+                     "to one type",
                      dtype_name(in), dtype_name(out));
             return;
         }
