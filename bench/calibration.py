@@ -24,7 +24,7 @@ HEADS = ['network', 'method', 'samples', 'seconds', 'peak MB']
 
 
 def peak_kb(pid):
-    """The most memory that was resident at once: not that of wait4, in which the caller's counts."""
+    """The most memory that was resident at once; wait4 would count the caller's, too."""
     try:
         lines = pathlib.Path(f'/proc/{pid}/status').read_text().splitlines()
     except OSError:
