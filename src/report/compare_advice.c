@@ -33,10 +33,10 @@ static void add_exclude(text *t, const tensor_record *of)
     if (of->node_name[0]) {
         text_add(t, "--exclude '%s' keeps this layer in float.", of->node_name);
     } else if (of->op_type[0]) {
-        text_add(t, "The layer has no name to exclude; --exclude %s keeps every %s in float.",
-                 of->op_type, of->op_type);
+        text_add(t, "--exclude %s keeps every %s in float (this one has no name).", of->op_type,
+                 of->op_type);
     } else {
-        text_add(t, "The layers that read it can be kept in float with --exclude.");
+        text_add(t, "--exclude keeps the layers that read it in float.");
     }
 }
 

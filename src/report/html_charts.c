@@ -157,7 +157,7 @@ static frame values_frame(const tensor_record *r)
 {
     const double lo = fmin(r->lo, r->clip_lo), hi = fmax(r->hi, r->clip_hi);
     const double more = (hi - lo) * 0.04;
-    return (frame){ 8, 6, 352, 120, lo - more, hi + more, 0, 1 };
+    return (frame){ 12, 6, 348, 120, lo - more, hi + more, 0, 1 };
 }
 
 static void add_bars(text *t, const frame *f, const double *counts)
@@ -211,7 +211,7 @@ static frame weights_frame(const weight_record *w)
     if (!w->per_channel && w->steps[0] > 0)
         lo = fmin(lo, w->steps[0]);
     const double bottom = floor(log10(lo)), top = ceil(log10(hi));
-    return (frame){ 44, 8, 352, 120, 0, (double)w->channels, bottom,
+    return (frame){ 44, 8, 344, 120, 0, (double)w->channels, bottom,
                     top > bottom ? top : bottom + 1 };
 }
 
