@@ -11,8 +11,9 @@ typedef struct text {
 } text;
 
 void text_add(text *t, const char *fmt, ...) PRINTF_LIKE(2, 3);
-/* Hands the text over: *out is the caller's. RUNG_EMEMORY when it failed on the way. Control characters
- * but '\n', and bytes that are no UTF-8, which names in a hostile file may hold, are '?' in it. */
+/* Hands the text over: *out is the caller's. RUNG_EMEMORY when it failed on the way. Control
+ * characters but '\n', and bytes that are no UTF-8, which names in a hostile file may hold, are '?'
+ * in it. */
 rung_status text_take(text *t, char **out, rung_error *err);
 
 #endif

@@ -68,7 +68,7 @@ def run_all(model, feeds, names):
 
 
 class Pair:
-    """x -> QuantizeLinear -> DequantizeLinear -> y of the int8 model, and the float value's name."""
+    """x -> QuantizeLinear -> DequantizeLinear -> y of the int8 model, and its float name."""
 
     def __init__(self, model, q, known):
         constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
