@@ -13,6 +13,10 @@ static rung_status check_options(const rung_quant_options *o, rung_error *err)
     if (o->act_type != 0 && o->act_type != RUNG_U8 && o->act_type != RUNG_I8)
         return fail(err, RUNG_EARGUMENT, "activations can be uint8 or int8, not %s",
                     dtype_name(o->act_type));
+    if (o->methods >= 2 * RUNG_METHOD_GPTQ)
+        return fail(err, RUNG_EARGUMENT, "methods %#x are not of rung_method", o->methods);
+    if (o->weight_bits && (o->weight_bits < 2 || o->weight_bits > 8))
+        return fail(err, RUNG_EARGUMENT, "weights of %d bits: 2 to 8 are possible", o->weight_bits);
     if (o->act_bits && (o->act_bits < 2 || o->act_bits > 8))
         return fail(err, RUNG_EARGUMENT, "activations of %d bits: 2 to 8 are possible",
                     o->act_bits);

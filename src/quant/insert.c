@@ -183,7 +183,10 @@ static rung_status insert_weight(inserter *s, int v, rung_error *err)
     int8_t *q = mem_alloc(tensor_count(w));
     if (!q)
         return out_of_memory(err);
-    weight_codes(w, axis, s->r->scales[v], q);
+    if (s->r->codes[v])
+        memcpy(q, s->r->codes[v], tensor_count(w));
+    else
+        weight_codes(w, axis, s->r->scales[v], q);
     tensor codes = *w;
     codes.type = RUNG_I8;
     codes.data = q;
@@ -277,6 +280,7 @@ rung_status insert_pairs(recipe *r, rung_error *err)
     rung_status st;
     if (!s.scale || !s.zero || !s.dequantized)
         return out_of_memory(err);
+    r->dequantized = s.dequantized;
     memset(s.scale, -1, size);
     memset(s.zero, -1, size);
     memset(s.dequantized, -1, size);

@@ -20,7 +20,17 @@ typedef struct recipe {
     observer                **observers;
     qparams                  *params; /* of activations and constants that have a pair */
     float                   **scales; /* of weights: one per channel, or one */
+    int8_t                  **codes;  /* of weights, where a method chose them; NULL: the nearest */
+    int                      *dequantized; /* set by insert_pairs: what consumers read instead of a
+                                            * value; -1: itself */
 } recipe;
+
+/* From a float graph to parameters and scales: all but the pairs. r->opt, r->diag and r->g (owned,
+ * split_roles done) are set. recipe_free also when it fails; it leaves r->g alone. */
+rung_status recipe_begin(recipe *r, dataset *data, rung_error *err);
+void        recipe_free(recipe *r);
+/* The largest code of a weight. */
+int weight_top(const rung_quant_options *opt);
 
 /* Marks the nodes that rules exclude in r->skip. */
 void exclude_by_rules(recipe *r);

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "graph/rewrite.h"
-#include "quant/parts.h"
+#include "quant/method.h"
 
 static rung_status begin(recipe *r, rung_error *err)
 {
@@ -17,8 +17,9 @@ static rung_status begin(recipe *r, rung_error *err)
     r->set = arena_zero(r->mem, g->n_values, sizeof *r->set);
     r->skip = arena_zero(r->mem, g->n_nodes, sizeof *r->skip);
     r->quantized = arena_zero(r->mem, g->n_nodes, sizeof *r->quantized);
-    if (!r->info || !r->places || !r->observers || !r->params || !r->scales || !r->set ||
-        !r->skip || !r->quantized)
+    r->codes = arena_zero(r->mem, g->n_values, sizeof *r->codes);
+    if (!r->codes || !r->info || !r->places || !r->observers || !r->params || !r->scales ||
+        !r->set || !r->skip || !r->quantized)
         return fail_memory(err, "quantization", g->n_values * sizeof *r->info);
     exclude_by_rules(r);
     return graph_infer(g, NULL, r->mem, r->info, err);
@@ -91,40 +92,58 @@ static bool has_pairs(const graph *g)
     return false;
 }
 
-static rung_status run(recipe *r, dataset *data, rung_error *err)
+int weight_top(const rung_quant_options *opt)
+{
+    return opt->weight_bits ? (1 << (opt->weight_bits - 1)) - 1 : 127;
+}
+
+rung_status recipe_begin(recipe *r, dataset *data, rung_error *err)
 {
     rung_status st;
-    if (has_pairs(r->g))
-        return fail(err, RUNG_EARGUMENT, "the model is quantized already; give the float32 model");
-    if ((st = rewrite_prepare(r->g, err)) != RUNG_OK || (st = split_roles(r->g, err)) != RUNG_OK)
-        return st;
-    qconfig_report_unused(r->rules, r->g, r->diag);
+    if (!(r->mem = arena_new()))
+        return fail_memory(err, "quantization", sizeof *r);
     if ((st = begin(r, err)) != RUNG_OK || (st = place(r, r->diag, err)) != RUNG_OK ||
-        (st = observe(r, data, err)) != RUNG_OK || (st = choose_params(r, err)) != RUNG_OK ||
-        (st = choose_scales(r, err)) != RUNG_OK || (st = insert_pairs(r, err)) != RUNG_OK)
+        (st = observe(r, data, err)) != RUNG_OK || (st = choose_params(r, err)) != RUNG_OK)
         return st;
-    return describe(r, err);
+    return choose_scales(r, err);
+}
+
+void recipe_free(recipe *r)
+{
+    for (size_t v = 0; r->observers && v < r->n_values; v++)
+        observer_free(r->observers[v]);
+    arena_free(r->mem);
+    r->observers = NULL;
+    r->mem = NULL;
 }
 
 rung_status quantize_static(const graph *g, dataset *data, const rung_quant_options *opt,
                             graph **out, diagnostics *diag, rung_error *err)
 {
-    recipe r = { .opt = opt, .diag = diag, .mem = arena_new() };
-    rung_status st = r.mem ? graph_clone(g, &r.g, err)
-                           : fail_memory(err, "quantization", sizeof r);
+    rung_quant_options own = *opt;
+    recipe r = { .opt = &own, .diag = diag };
     qconfig *rules = NULL;
-    if (st == RUNG_OK && (st = qconfig_load(opt->qconfig, &rules, err)) == RUNG_OK) {
-        r.rules = rules;
-        st = run(&r, data, err);
-    }
-    for (size_t v = 0; r.observers && v < r.n_values; v++)
-        observer_free(r.observers[v]);
-    qconfig_free(rules);
+    rung_status st;
     *out = NULL;
-    if (st == RUNG_OK)
-        *out = r.g;
-    else
-        graph_free(r.g);
-    arena_free(r.mem);
+    if (has_pairs(g))
+        return fail(err, RUNG_EARGUMENT, "the model is quantized already; give the float32 model");
+    if ((st = qconfig_load(opt->qconfig, &rules, err)) != RUNG_OK)
+        return st;
+    r.rules = rules;
+    if (own.methods == RUNG_METHOD_AUTO && qconfig_is_preset(rules))
+        own.methods = RUNG_METHOD_NONE;
+    if ((st = graph_clone(g, &r.g, err)) != RUNG_OK ||
+        (st = rewrite_prepare(r.g, err)) != RUNG_OK || (st = split_roles(r.g, err)) != RUNG_OK)
+        goto done;
+    qconfig_report_unused(rules, r.g, diag);
+    if ((st = methods_apply(&r, data, err)) != RUNG_OK ||
+        (st = insert_pairs(&r, err)) != RUNG_OK || (st = describe(&r, err)) != RUNG_OK)
+        goto done;
+    *out = r.g;
+    r.g = NULL;
+done:
+    recipe_free(&r);
+    qconfig_free(rules);
+    graph_free(r.g);
     return st;
 }

@@ -1,0 +1,151 @@
+/* What improves on rounding to the nearest (docs/methods.md): each method in a file of its own, all
+ * of them judged by integer runs on calibration data. */
+#ifndef RUNG_QUANT_METHOD_H
+#define RUNG_QUANT_METHOD_H
+
+#include "measure/measure.h"
+#include "quant/parts.h"
+
+/* Fills r (r->g, opt, diag are set) with parameters, scales and codes by the methods of r->opt. What
+ * makes the error larger is undone and reported. */
+rung_status methods_apply(recipe *r, dataset *data, rung_error *err);
+
+/* --- samples in memory (method_samples.c) ----------------------------------------------------- */
+
+/* Whole batches of calibration data, at most SAMPLES_BYTES of them: to be run many times. The first
+ * n_fit batches are to fit on, the others to check with (all of them both, where there is one). */
+typedef struct samples {
+    arena *mem;
+    batch *list;
+    size_t n, n_fit;
+    int    n_threads;
+} samples;
+
+enum { SAMPLES_BYTES = 96 << 20 };
+
+rung_status samples_load(const graph *g, dataset *data, const rung_quant_options *opt, samples *out,
+                         rung_error *err);
+void        samples_free(samples *s);
+
+/* Runs g over batches [first, end); observe and tap as in engine.h, after (NULL: none) is called
+ * behind each run. */
+typedef struct runner {
+    const bool *observe;
+    engine_tap  tap;
+    rung_status (*after)(void *ctx, rung_error *err);
+    void       *ctx;
+    engine     *e;  /* set during the run */
+    size_t      at; /* the batch that runs */
+} runner;
+rung_status samples_run(const samples *s, const graph *g, size_t first, size_t end, runner *run,
+                        rung_error *err);
+
+/* The worst output's SQNR of q against g over the check batches, in dB. */
+rung_status samples_sqnr(const samples *s, const graph *g, const graph *q, double *db,
+                         rung_error *err);
+
+/* A graph with pairs from r as it stands; map (NULL: not wanted): r->dequantized, in mem. */
+rung_status recipe_graph(const recipe *r, arena *mem, graph **out, const int **map,
+                         rung_error *err);
+
+/* --- layers (method_layers.c) ----------------------------------------------------------------- */
+
+/* A Conv (two spatial axes), Gemm or MatMul with a constant weight, as matrices: for each group y =
+ * w x + b, where a row of x holds what one output position reads. */
+typedef struct layer {
+    size_t node;
+    int    x, y, weight, bias; /* value ids; bias -1: none */
+    size_t groups, in, out;    /* of a group: inputs and outputs */
+    bool   transposed;         /* the weight lies as [in][out] */
+    bool   conv;
+    int64_t kernel[2], stride[2], pad[2], pad_end[2], dilation[2];
+    int64_t same; /* auto_pad: 1 SAME_UPPER, -1 SAME_LOWER */
+    float  lo, hi; /* of the Relu or Clip behind it; infinite: none */
+} layer;
+
+/* False: it is no such layer. */
+bool layer_of(const graph *g, const value_info *info, const uses *u, size_t node_index, layer *out);
+/* Its weight as [groups * out][in], and codes of that order in the order of the weight. */
+void layer_weight(const layer *l, const float *w, float *to);
+void layer_codes(const layer *l, const int8_t *from, int8_t *to);
+
+/* Positions drawn by seed, ascending: at: [n], each in [0, of). n <= of. */
+void draw_positions(uint64_t seed, size_t n, size_t of, size_t *at);
+/* How many positions a sample of x has, and what they read: to [n_samples * n_at][groups * in]. x:
+ * float32 in ONNX's order. */
+size_t layer_positions(const layer *l, const tensor *x);
+void   layer_inputs(const layer *l, const tensor *x, size_t n_samples, const size_t *at,
+                    size_t n_at, float *to);
+/* Outputs at the same positions, from y as a tap shows it: to [n_samples * n_at][groups * out]. */
+void layer_outputs(const layer *l, const float *y, bool channels_last, size_t positions,
+                   size_t n_samples, const size_t *at, size_t n_at, float *to);
+
+/* --- linear algebra (method_matrix.c) --------------------------------------------------------- */
+
+/* All matrices row-major; results do not depend on the number of threads. */
+
+/* c[i][j] = sum over r of a[r][i] b[r][j]; lda, ldb: elements between rows. */
+void matrix_products(const float *a, size_t lda, size_t n_a, const float *b, size_t ldb, size_t n_b,
+                     size_t rows, int n_threads, float *c);
+/* a [n][n] (its lower triangle) becomes L with a = L L'. False: not positive definite. */
+bool matrix_cholesky(double *a, size_t n, int n_threads);
+/* Solves L L' x = b for m columns at once; b [n][m] becomes x. */
+void matrix_solve(const double *l, size_t n, double *b, size_t m, int n_threads);
+
+/* --- one layer (method_fit.c) ----------------------------------------------------------------- */
+
+/* What a layer is fitted to: rows of inputs as the quantized model computes them, and of outputs as
+ * the float model computes them, at the same places. Centred: the means are apart. */
+typedef struct evidence {
+    size_t rows, fit_rows; /* the first fit_rows are to fit on, the others to check with */
+    float *x, *y;          /* [rows][groups * in], [rows][groups * out] */
+    double *x_mean, *y_mean;
+} evidence;
+
+/* A layer's numbers: codes [groups * out][in], scales [groups * out] (per tensor all the same), bias
+ * [groups * out]. */
+typedef struct rounding {
+    int8_t *codes;
+    float  *scales, *bias;
+} rounding;
+
+typedef struct fit {
+    const layer    *l;
+    const evidence *e;
+    const float    *w;    /* [groups * out][in], float */
+    const rounding *now;  /* as the layer is */
+    const float    *least; /* [groups * out]: smallest scales with which biases fit int32 */
+    bool            per_tensor, has_bias;
+    int             top;  /* largest code */
+    unsigned        methods;
+    uint64_t        seed;
+    int             n_threads;
+    arena          *mem;  /* scratch */
+} fit;
+
+/* Mean squared error of the layer's outputs (behind its Relu) on the check rows. */
+double fit_error(const fit *f, const rounding *r);
+/* Tries the methods and gives the rounding of least error, in f->mem; *name says which method it is,
+ * NULL: none is better than f->now. */
+rung_status fit_layer(const fit *f, rounding *best, const char **name, double *before,
+                      double *after, rung_error *err);
+/* Scales of least squared error for rows w, each input weighted by weight[group * in + i] (NULL:
+ * equally): a search from the largest magnitude downwards. */
+void clip_scales(const float *w, size_t groups, size_t out, size_t in, const double *weight, int top,
+                 bool per_tensor, int n_threads, float *scales);
+/* AdaRound (method_adaround.c): codes by learned rounding of w at r's scales; r's bias is kept. */
+rung_status adaround(const fit *f, const float *w, const rounding *r, rung_error *err);
+
+/* --- all layers, in order (method_walk.c) ----------------------------------------------------- */
+
+/* Each layer in turn is fitted behind what was chosen for those before it. */
+rung_status methods_walk(recipe *r, const samples *s, unsigned methods, rung_error *err);
+
+/* --- equalization (method_equalize.c) --------------------------------------------------------- */
+
+/* Rescales channels of g (split_roles done), which computes the same function; *n_changed: groups of
+ * tensors that were. */
+rung_status methods_equalize(graph *g, const samples *s, const rung_quant_options *opt,
+                             size_t *n_changed, rung_error *err);
+
+#endif
