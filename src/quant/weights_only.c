@@ -81,7 +81,7 @@ static void pack_codes(const int8_t *codes, size_t n, dtype type, uint8_t *to)
         else if (i % 2 == 0)
             to[i / 2] = codes[i] & 15;
         else
-            to[i / 2] |= (uint8_t)(codes[i] << 4);
+            to[i / 2] |= (uint8_t)((unsigned)codes[i] << 4);
     }
 }
 
