@@ -94,7 +94,8 @@ typedef struct product_kernel {
     const char *name;
     unsigned    needs;
     size_t (*packed_size)(int k, int n);
-    void (*pack)(int k, int n, const int8_t *w, void *packed); /* w: [n][k]; packed: aligned to 64 */
+    /* w: [n][k]; packed: aligned to 64. */
+    void (*pack)(int k, int n, const int8_t *w, void *packed);
     size_t (*scratch_size)(int k); /* per thread, aligned to 64 */
     void (*run)(const product_shape *s, const void *packed, const uint8_t *x, const product_q *q,
                 float *y, void *scratch, int thread, int n_threads);

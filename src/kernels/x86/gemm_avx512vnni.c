@@ -1,19 +1,10 @@
-/* Convolution as an indirect GEMM with VPDPBUSD: rows are output pixels, columns output channels,
- * four input channels a step. Up to 8 rows x 3 or 6 rows x 4 registers of 16 columns stay in
- * registers, and are requantized there.
- *
- * A row is read through pointers into the image (rows.h), one for each of the tile's taps. What a
- * tap is depends on the shape:
- *   pixels  one tap of the kernel, all its channels; taps in the padding point at x_zero bytes;
- *   lines   one line of the kernel, its pixels side by side as they lie in the image: few channels
- *           make longer dot products. Lines that touch the padding (or, rounded up to 4 bytes,
- *           would leave the image) are copied;
- *   whole   the whole kernel: every row is copied. For channels that are no multiple of 4.
- * Neighbouring groups with few outputs are merged into one with zeros off the diagonal.
- *
- * Packed, for each group: bias [n padded to 16] int32 with the zero point folded in; then, for
- * each block of up to 64 columns, w [tap][k / 4][columns][4], zero where there is no weight. */
+/* Convolution as an indirect GEMM with VPDPBUSD, planned and packed as gemm_avx512vnni.h says. Up
+ * to 8 rows x 3 or 6 rows x 4 registers of 16 columns stay in registers, and are requantized there.
+ */
+#include "kernels/x86/gemm_avx512vnni.h"
+
 #include <immintrin.h>
+#include <limits.h>
 #include <string.h>
 
 #include "kernels/kernels.h"
@@ -27,140 +18,37 @@
 #endif
 #define INLINE static inline __attribute__((always_inline))
 
-enum {
-    LINES_UNDER = 64,       /* input channels under which a tap is a kernel line */
-    CHUNK_ROWS = 96,        /* rows whose pointers are made at once: a multiple of 6 and 8 */
-    COPY_BYTES = 32 * 1024, /* of copied rows at once: stays in the first-level cache */
-};
+/* Where the rows of a chunk begin: `width` of them `step` bytes apart, then a gap, and so on. */
+typedef struct row_cursor {
+    const uint8_t *at; /* the next row */
+    int x, width;      /* its place in the line */
+    ptrdiff_t step, gap;
+} row_cursor;
 
-typedef enum tap_kind { PIXELS, LINES, WHOLE } tap_kind;
-
-/* The GEMM of one (merged) group. */
-typedef struct gemm_plan {
-    int groups, merged; /* after merging; of the operator's groups in one */
-    int in_c, out_c;    /* of a group */
-    tap_kind kind;
-    int taps, depth, quads; /* taps of the tile; real channels, and steps of four, of each */
-    int vectors, blocks;    /* registers of 16 columns, blocks of up to 4 registers */
-    size_t row_bytes;       /* of a copied row; 0: none is copied */
-    size_t group_bytes;
-    size_t chunk; /* rows at once */
-} gemm_plan;
-
-/* How many groups fill 16 columns. */
-static int groups_to_merge(const conv_shape *s)
+INLINE void cursor_step(row_cursor *c, int n)
 {
-    const int out_c = s->out_c / s->groups;
-    int m = out_c < 16 ? 16 / out_c : 1;
-    while (s->groups % m != 0)
-        m--;
-    return m;
-}
-
-static gemm_plan gemm_plan_of(const conv_shape *s)
-{
-    gemm_plan p = {.merged = groups_to_merge(s)};
-    p.groups = s->groups / p.merged;
-    p.in_c = s->in_c / p.groups;
-    p.out_c = s->out_c / p.groups;
-    if (p.groups == 1 && s->kernel_w > 1 && s->dilation_w == 1 && p.in_c < LINES_UNDER)
-        p.kind = LINES;
-    else
-        p.kind = p.in_c % 4 ? WHOLE : PIXELS;
-    p.taps = p.kind == LINES ? s->kernel_h : p.kind == WHOLE ? 1 : s->kernel_h * s->kernel_w;
-    p.depth = p.in_c * s->kernel_h * s->kernel_w / p.taps;
-    p.quads = (p.depth + 3) / 4;
-    p.vectors = (p.out_c + 15) / 16;
-    p.blocks = (p.vectors + 3) / 4;
-    p.row_bytes = p.kind == PIXELS ? 0 : (size_t)p.taps * p.quads * 4;
-    p.group_bytes = (size_t)p.vectors * 64 * (1 + (size_t)p.taps * p.quads);
-    p.chunk = CHUNK_ROWS;
-    if (p.row_bytes * p.chunk > COPY_BYTES) {
-        p.chunk = COPY_BYTES / p.row_bytes / 24 * 24;
-        p.chunk = p.chunk ? p.chunk : 24;
+    c->at += n * c->step;
+    c->x += n;
+    if (c->x == c->width) {
+        c->x = 0;
+        c->at += c->gap;
     }
-    return p;
 }
 
-/* Blocks are as even as they can be: 9 registers are 3 + 3 + 3. */
-static int block_start(const gemm_plan *p, int block)
+INLINE void cursor_take(row_cursor *c, int n, const uint8_t *base[8])
 {
-    return (int)((int64_t)p->vectors * block / p->blocks);
-}
-
-bool gemm_fits_avx512vnni(const conv_shape *s)
-{
-    return true;
-}
-
-size_t gemm_packed_size_avx512vnni(const conv_shape *s)
-{
-    const gemm_plan p = gemm_plan_of(s);
-    return p.group_bytes * p.groups;
-}
-
-/* The weight of column o at place d of tap t, or 0 where there is none. w: of this group. */
-static int8_t weight_at(const conv_shape *s, const gemm_plan *p, const int8_t *w, int o, int t,
-                        int d)
-{
-    if (o >= p->out_c || d >= p->depth)
-        return 0;
-    const int taps = s->kernel_h * s->kernel_w, in_c = p->in_c / p->merged;
-    const int tap = t * (taps / p->taps) + d / p->in_c, c = d % p->in_c;
-    if (c / in_c != o / (p->out_c / p->merged))
-        return 0;
-    return w[((size_t)o * in_c + c % in_c) * taps + tap];
-}
-
-static void pack_group(const conv_shape *s, const gemm_plan *p, const int8_t *w,
-                       const int32_t *bias, int x_zero, char *packed)
-{
-    const size_t per_output = (size_t)(s->in_c / s->groups) * s->kernel_h * s->kernel_w;
-    uint32_t *b = (uint32_t *)(void *)packed;
-    int8_t *to = (int8_t *)(b + (size_t)p->vectors * 16);
-    for (int o = 0; o < p->vectors * 16; o++) {
-        uint32_t sum = 0; /* modulo 2^32, as the products will be added */
-        for (size_t i = 0; o < p->out_c && i < per_output; i++)
-            sum += (uint32_t)(x_zero * w[o * per_output + i]);
-        b[o] = (bias && o < p->out_c ? (uint32_t)bias[o] : 0) - sum;
+    if (c->x + n <= c->width) {
+        UNROLL
+        for (int r = 0; r < n; r++)
+            base[r] = c->at + r * c->step;
+        cursor_step(c, n);
+        return;
     }
-    for (int block = 0; block < p->blocks; block++)
-        for (int t = 0; t < p->taps; t++)
-            for (int q = 0; q < p->quads; q++)
-                for (int o = 16 * block_start(p, block); o < 16 * block_start(p, block + 1); o++)
-                    for (int i = 0; i < 4; i++)
-                        *to++ = weight_at(s, p, w, o, t, 4 * q + i);
-}
-
-void gemm_pack_avx512vnni(const conv_shape *s, const int8_t *w, const int32_t *bias, int x_zero,
-                          void *packed)
-{
-    const gemm_plan p = gemm_plan_of(s);
-    const size_t per_output = (size_t)(s->in_c / s->groups) * s->kernel_h * s->kernel_w;
-    for (int g = 0; g < p.groups; g++)
-        pack_group(s, &p, w + (size_t)g * p.out_c * per_output,
-                   bias ? bias + (size_t)g * p.out_c : NULL, x_zero,
-                   (char *)packed + g * p.group_bytes);
-}
-
-static size_t round64(size_t n)
-{
-    return (n + 63) / 64 * 64;
-}
-
-/* Bytes of x_zero that padding is read from: a pixel, or a kernel line. */
-static size_t pad_bytes(const conv_shape *s, const gemm_plan *p)
-{
-    return p->kind == LINES ? 4 * (size_t)p->quads : (size_t)s->in_c;
-}
-
-/* Tap offsets, padding, pointers, copied rows. */
-size_t gemm_scratch_size_avx512vnni(const conv_shape *s)
-{
-    const gemm_plan p = gemm_plan_of(s);
-    const size_t taps = (size_t)s->kernel_h * s->kernel_w;
-    return round64(taps * sizeof(ptrdiff_t)) + round64(pad_bytes(s, &p)) +
-           round64(p.chunk * p.taps * sizeof(uint8_t *)) + round64(p.chunk * p.row_bytes);
+    UNROLL
+    for (int r = 0; r < n; r++) {
+        base[r] = c->at;
+        cursor_step(c, 1);
+    }
 }
 
 /* The instruction itself: gcc 12 copies and spills the accumulators of the intrinsic. */
@@ -184,9 +72,9 @@ typedef struct block_out {
     uint8_t *y; /* first row, first column */
     size_t y_stride;
     int last; /* columns of the last register that exist: 1 to 16 */
-    float hi; /* of the requantization, before the zero point is added */
     int16_t zero;
-    int8_t lo;
+    int8_t lo, hi;
+    bool bounded;         /* no product leaves int32: the multipliers are below 1 */
     const int32_t *order; /* lane_order */
 } block_out;
 
@@ -195,8 +83,8 @@ static const int32_t lane_order[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3
 
 /* Its constants in registers: loaded once a tile, as for the compiler a store may change them. */
 typedef struct block_consts {
-    __m512 mult[4], hi;
-    __m512i zero, lo, order;
+    __m512 mult[4];
+    __m512i zero, lo, hi, order;
 } block_consts;
 
 INLINE block_consts load_consts(const block_out *b, int nv)
@@ -207,192 +95,185 @@ INLINE block_consts load_consts(const block_out *b, int nv)
     for (int v = 0; v < 4; v++)
         k.mult[v] = v < nv ? _mm512_maskz_loadu_ps(v == nv - 1 ? last : 0xffff, b->mult + 16 * v)
                            : _mm512_setzero_ps();
-    k.hi = _mm512_set1_ps(b->hi);
     k.zero = _mm512_set1_epi16(b->zero);
     k.lo = _mm512_set1_epi8(b->lo);
+    k.hi = _mm512_set1_epi8(b->hi);
     k.order = _mm512_loadu_si512(b->order);
     return k;
 }
 
 /* A product below int32 becomes INT32_MIN in the conversion, which saturates as it should; above,
  * it must not get that far. */
-INLINE __m512i rounded(__m512i sum, __m512 mult, __m512 hi)
+INLINE __m512i rounded(__m512i sum, __m512 mult, bool bounded)
 {
-    return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), mult), hi));
+    __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), mult);
+    if (!bounded)
+        v = _mm512_min_ps(v, _mm512_set1_ps(65536));
+    return _mm512_cvtps_epi32(v);
 }
 
 /* Four registers of 16 rounded sums to bytes, register after register. */
-INLINE __m512i to_bytes(const block_consts *k, __m512i i0, __m512i i1, __m512i i2, __m512i i3)
+INLINE __m512i to_bytes(const block_consts *k, const __m512i i[4])
 {
-    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(i0, i1), k->zero);
-    const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(i2, i3), k->zero);
-    const __m512i bytes = _mm512_max_epu8(_mm512_packus_epi16(low, high), k->lo);
-    return _mm512_permutexvar_epi32(k->order, bytes);
+    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(i[0], i[1]), k->zero);
+    const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(i[2], i[3]), k->zero);
+    const __m512i bytes = _mm512_packus_epi16(low, high);
+    return _mm512_permutexvar_epi32(k->order,
+                                    _mm512_min_epu8(_mm512_max_epu8(bytes, k->lo), k->hi));
 }
 
-/* One row of nv registers. */
-INLINE void store_wide(const block_out *b, const block_consts *k, int nv, const __m512i acc[4],
-                       uint8_t *y)
+/* The bytes of 4 / nv rows of nv registers: one row of three or four, two of two, four of one. */
+INLINE void store_rows(const block_out *b, int nv, __m512i bytes, uint8_t *y)
 {
-    __m512i i[4];
-    UNROLL
-    for (int v = 0; v < 4; v++)
-        i[v] = v < nv ? rounded(acc[v], k->mult[v], k->hi) : i[0];
-    const __m512i bytes = to_bytes(k, i[0], i[1], i[2], i[3]);
-    if (nv == 4 && b->last == 16)
-        _mm512_storeu_si512(y, bytes);
-    else
+    if (b->y_stride == 16 * (size_t)nv || (nv == 4 && b->last == 16)) {
+        const __mmask64 all = nv == 3 ? ~UINT64_C(0) >> 16 : ~UINT64_C(0);
+        nv == 3 ? _mm512_mask_storeu_epi8(y, all, bytes) : _mm512_storeu_si512(y, bytes);
+    } else if (nv >= 3) {
         _mm512_mask_storeu_epi8(y, ~UINT64_C(0) >> (64 - 16 * (nv - 1) - b->last), bytes);
+    } else if (nv == 2) {
+        const __mmask32 there = ~UINT32_C(0) >> (16 - b->last);
+        _mm256_mask_storeu_epi8(y, there, _mm512_castsi512_si256(bytes));
+        _mm256_mask_storeu_epi8(y + b->y_stride, there, _mm512_extracti64x4_epi64(bytes, 1));
+    } else {
+        const __mmask16 there = (__mmask16)(0xffffu >> (16 - b->last));
+        _mm_mask_storeu_epi8(y, there, _mm512_castsi512_si128(bytes));
+        _mm_mask_storeu_epi8(y + b->y_stride, there, _mm512_extracti32x4_epi32(bytes, 1));
+        _mm_mask_storeu_epi8(y + 2 * b->y_stride, there, _mm512_extracti32x4_epi32(bytes, 2));
+        _mm_mask_storeu_epi8(y + 3 * b->y_stride, there, _mm512_extracti32x4_epi32(bytes, 3));
+    }
 }
 
-/* Two rows of two registers. */
-INLINE void store_pair(const block_out *b, const block_consts *k, __m512i acc[8][4], int r,
-                       uint8_t *y)
+/* One row, where there are not enough for store_rows. */
+INLINE void store_row(const block_out *b, int nv, __m512i bytes, uint8_t *y)
 {
-    const __m512i bytes = to_bytes(
-        k, rounded(acc[r][0], k->mult[0], k->hi), rounded(acc[r][1], k->mult[1], k->hi),
-        rounded(acc[r + 1][0], k->mult[0], k->hi), rounded(acc[r + 1][1], k->mult[1], k->hi));
-    const __mmask32 there = ~UINT32_C(0) >> (16 - b->last);
-    _mm256_mask_storeu_epi8(y, there, _mm512_castsi512_si256(bytes));
-    _mm256_mask_storeu_epi8(y + b->y_stride, there, _mm512_extracti64x4_epi64(bytes, 1));
+    _mm512_mask_storeu_epi8(y, ~UINT64_C(0) >> (64 - 16 * (nv - 1) - b->last), bytes);
 }
 
-/* Four rows of one register. */
-INLINE void store_four(const block_out *b, const block_consts *k, __m512i acc[8][4], int r,
-                       uint8_t *y)
+INLINE void store_tile_as(const block_out *b, int mr, int nv, __m512i acc[8][4], bool bounded)
 {
-    const __m512i bytes = to_bytes(
-        k, rounded(acc[r][0], k->mult[0], k->hi), rounded(acc[r + 1][0], k->mult[0], k->hi),
-        rounded(acc[r + 2][0], k->mult[0], k->hi), rounded(acc[r + 3][0], k->mult[0], k->hi));
-    const __mmask16 there = (__mmask16)(0xffffu >> (16 - b->last));
-    _mm_mask_storeu_epi8(y, there, _mm512_castsi512_si128(bytes));
-    _mm_mask_storeu_epi8(y + b->y_stride, there, _mm512_extracti32x4_epi32(bytes, 1));
-    _mm_mask_storeu_epi8(y + 2 * b->y_stride, there, _mm512_extracti32x4_epi32(bytes, 2));
-    _mm_mask_storeu_epi8(y + 3 * b->y_stride, there, _mm512_extracti32x4_epi32(bytes, 3));
+    const block_consts k = load_consts(b, nv);
+    const int fit = nv == 1 ? 4 : nv == 2 ? 2 : 1, together = mr % fit ? 1 : fit;
+    uint8_t *y = b->y;
+    UNROLL
+    for (int r = 0; r < mr; r += together, y += together * b->y_stride) {
+        __m512i i[4];
+        UNROLL
+        for (int j = 0; j < 4; j++)
+            i[j] = j < together * nv ? rounded(acc[r + j / nv][j % nv], k.mult[j % nv], bounded)
+                                     : i[0];
+        if (together == fit)
+            store_rows(b, nv, to_bytes(&k, i), y);
+        else
+            store_row(b, nv, to_bytes(&k, i), y);
+    }
 }
 
 INLINE void store_tile(const block_out *b, int mr, int nv, __m512i acc[8][4])
 {
     __asm__ volatile("" : "+r"(b)); /* keeps the constants out of the dot products' registers */
-    const block_consts k = load_consts(b, nv);
-    const int together = nv == 1 && mr % 4 == 0 ? 4 : nv == 2 && mr % 2 == 0 ? 2 : 1;
-    uint8_t *y = b->y;
-    UNROLL
-    for (int r = 0; r < mr; r += together, y += together * b->y_stride)
-        if (together == 4)
-            store_four(b, &k, acc, r, y);
-        else if (together == 2)
-            store_pair(b, &k, acc, r, y);
-        else
-            store_wide(b, &k, nv, acc[r], y);
+    if (b->bounded)
+        store_tile_as(b, mr, nv, acc, true);
+    else
+        store_tile_as(b, mr, nv, acc, false);
 }
 
-/* mr rows x nv registers. rows[r * taps + t] + x_offset is row r's first channel at tap t. Few
- * accumulators are doubled, odd and even steps apart: the instruction's latency must be filled. */
-INLINE void tile(int mr, int nv, const gemm_plan *p, const uint8_t *const *rows, size_t x_offset,
-                 const int8_t *w, const block_out *b)
+/* What the dot products of a block read. */
+typedef struct block_in {
+    const int8_t *w;
+    const ptrdiff_t *offset; /* [taps] */
+    int taps, quads;
+} block_in;
+
+/* The steps of four in [at, end) from each row's base: `sets` at once, each into accumulators of
+ * its own. Returns the weights behind them. */
+INLINE const int8_t *dot(int mr, int nv, int sets, const uint8_t *const base[8], ptrdiff_t at,
+                         ptrdiff_t end, const int8_t *w, __m512i acc[2][8][4])
+{
+    for (; at < end; at += 4 * sets) {
+        UNROLL
+        for (int i = 0; i < sets; i++, w += 64 * nv) {
+            __m512i c[4];
+            UNROLL
+            for (int v = 0; v < nv; v++)
+                c[v] = _mm512_loadu_si512(w + 64 * v);
+            UNROLL
+            for (int r = 0; r < mr; r++) {
+                const __m512i x = broadcast4(base[r] + at + 4 * i);
+                UNROLL
+                for (int v = 0; v < nv; v++)
+                    acc[i][r][v] = dpbusd(acc[i][r][v], x, c[v]);
+            }
+        }
+    }
+    return w;
+}
+
+/* mr rows x nv registers. Few accumulators are doubled, odd and even steps apart: the instruction's
+ * latency must be filled. */
+INLINE void tile(int mr, int nv, const block_in *in, row_cursor *rows, const block_out *b)
 {
     const int sets = mr * nv <= 8 ? 2 : 1;
-    const int taps = p->taps, quads = p->quads;
-    __m512i acc[8][4], odd[8][4];
+    const ptrdiff_t bytes = 4 * (ptrdiff_t)in->quads, paired = bytes & -4 * sets;
+    const int8_t *w = in->w;
+    const uint8_t *base[8];
+    __m512i acc[2][8][4];
+    cursor_take(rows, mr, base);
     UNROLL
     for (int r = 0; r < mr; r++)
         UNROLL
     for (int v = 0; v < nv; v++) {
-        acc[r][v] = _mm512_loadu_si512(b->bias + 16 * v);
-        odd[r][v] = _mm512_setzero_si512();
+        acc[0][r][v] = _mm512_loadu_si512(b->bias + 16 * v);
+        acc[1][r][v] = _mm512_setzero_si512();
     }
-    for (int t = 0; t < taps; t++) {
-        const uint8_t *x[8];
-        UNROLL
-        for (int r = 0; r < mr; r++)
-            x[r] = rows[(size_t)r * taps + t] + x_offset;
-        int q = 0;
-        if (sets == 2)
-            for (; q + 2 <= quads; q += 2) {
-                __m512i c[2][4];
-                UNROLL
-                for (int v = 0; v < nv; v++, w += 64) {
-                    c[0][v] = _mm512_loadu_si512(w);
-                    c[1][v] = _mm512_loadu_si512(w + 64 * nv);
-                }
-                w += 64 * nv;
-                UNROLL
-                for (int r = 0; r < mr; r++) {
-                    const __m512i even_x = broadcast4(x[r] + 4 * q);
-                    const __m512i odd_x = broadcast4(x[r] + 4 * q + 4);
-                    UNROLL
-                    for (int v = 0; v < nv; v++) {
-                        acc[r][v] = dpbusd(acc[r][v], even_x, c[0][v]);
-                        odd[r][v] = dpbusd(odd[r][v], odd_x, c[1][v]);
-                    }
-                }
-            }
-        for (; q < quads; q++) {
-            __m512i c[4];
-            UNROLL
-            for (int v = 0; v < nv; v++, w += 64)
-                c[v] = _mm512_loadu_si512(w);
-            UNROLL
-            for (int r = 0; r < mr; r++) {
-                const __m512i xv = broadcast4(x[r] + 4 * q);
-                UNROLL
-                for (int v = 0; v < nv; v++)
-                    acc[r][v] = dpbusd(acc[r][v], xv, c[v]);
-            }
-        }
+    for (int t = 0; t < in->taps; t++) {
+        const ptrdiff_t at = in->offset[t];
+        w = dot(mr, nv, sets, base, at, at + paired, w, acc);
+        if (paired < bytes)
+            w = dot(mr, nv, 1, base, at + paired, at + bytes, w, acc);
     }
     if (sets == 2) {
         UNROLL
         for (int r = 0; r < mr; r++)
             UNROLL
         for (int v = 0; v < nv; v++)
-            acc[r][v] = _mm512_add_epi32(acc[r][v], odd[r][v]);
+            acc[0][r][v] = _mm512_add_epi32(acc[0][r][v], acc[1][r][v]);
     }
-    store_tile(b, mr, nv, acc);
+    store_tile(b, mr, nv, acc[0]);
 }
 
 /* n rows by tiles of mr, then 4, 2, 1. */
-INLINE void tiles(int mr, int nv, const gemm_plan *p, const uint8_t *const *rows, size_t n,
-                  size_t x_offset, const int8_t *w, block_out b)
+INLINE void tiles(int mr, int nv, const block_in *in, row_cursor rows, size_t n, block_out b)
 {
     size_t i = 0;
     for (; i + mr <= n; i += mr, b.y += mr * b.y_stride)
-        tile(mr, nv, p, rows + i * p->taps, x_offset, w, &b);
+        tile(mr, nv, in, &rows, &b);
     for (; i + 4 <= n; i += 4, b.y += 4 * b.y_stride)
-        tile(4, nv, p, rows + i * p->taps, x_offset, w, &b);
+        tile(4, nv, in, &rows, &b);
     for (; i + 2 <= n; i += 2, b.y += 2 * b.y_stride)
-        tile(2, nv, p, rows + i * p->taps, x_offset, w, &b);
+        tile(2, nv, in, &rows, &b);
     if (i < n)
-        tile(1, nv, p, rows + i * p->taps, x_offset, w, &b);
+        tile(1, nv, in, &rows, &b);
 }
 
-__attribute__((noinline)) static void block_1(const gemm_plan *p, const uint8_t *const *rows,
-                                              size_t n, size_t x_offset, const int8_t *w,
-                                              const block_out *b)
+#define BLOCK(nv, mr)                                                                              \
+    __attribute__((noinline)) static void block_##nv(const block_in *in, const row_cursor *rows,   \
+                                                     size_t n, const block_out *b)                 \
+    {                                                                                              \
+        tiles(mr, nv, in, *rows, n, *b);                                                           \
+    }
+BLOCK(1, 8)
+BLOCK(2, 8)
+BLOCK(3, 8)
+BLOCK(4, 6)
+
+static size_t round64(size_t n)
 {
-    tiles(8, 1, p, rows, n, x_offset, w, *b);
+    return (n + 63) / 64 * 64;
 }
 
-__attribute__((noinline)) static void block_2(const gemm_plan *p, const uint8_t *const *rows,
-                                              size_t n, size_t x_offset, const int8_t *w,
-                                              const block_out *b)
+static size_t min_size(size_t a, size_t b)
 {
-    tiles(8, 2, p, rows, n, x_offset, w, *b);
-}
-
-__attribute__((noinline)) static void block_3(const gemm_plan *p, const uint8_t *const *rows,
-                                              size_t n, size_t x_offset, const int8_t *w,
-                                              const block_out *b)
-{
-    tiles(8, 3, p, rows, n, x_offset, w, *b);
-}
-
-__attribute__((noinline)) static void block_4(const gemm_plan *p, const uint8_t *const *rows,
-                                              size_t n, size_t x_offset, const int8_t *w,
-                                              const block_out *b)
-{
-    tiles(6, 4, p, rows, n, x_offset, w, *b);
+    return a < b ? a : b;
 }
 
 INLINE void copy_bytes(uint8_t *to, const uint8_t *from, size_t n)
@@ -403,132 +284,208 @@ INLINE void copy_bytes(uint8_t *to, const uint8_t *from, size_t n)
     _mm512_mask_storeu_epi8(to, m, _mm512_maskz_loadu_epi8(m, from));
 }
 
-/* All taps of one row side by side. */
-static void copy_row(const row_source *r, const gemm_plan *p, const row_pixel *px, size_t x_offset,
-                     uint8_t *row)
-{
-    const conv_shape *s = r->s;
-    uint8_t *at = row;
-    memset(row + p->row_bytes - 4, 0, 4);
-    for (int ky = 0; ky < s->kernel_h; ky++)
-        for (int kx = 0; kx < s->kernel_w; kx++, at += p->in_c)
-            copy_bytes(at, row_pixel_tap(r, px, ky, kx) + x_offset, p->in_c);
-}
-
-/* The address of kernel line ky: in the image, the padding, or a copy of both. */
-static const uint8_t *line_address(const row_source *r, const gemm_plan *p, const row_pixel *px,
-                                   int ky, const uint8_t *end, uint8_t *copy)
-{
-    const conv_shape *s = r->s;
-    const int iy = px->oy * s->stride_h - s->pad_top + ky * s->dilation_h;
-    const int ix = px->ox * s->stride_w - s->pad_left, in_c = p->in_c;
-    const ptrdiff_t line_bytes = 4 * (ptrdiff_t)p->quads;
-    if (iy < 0 || iy >= s->in_h || ix + s->kernel_w <= 0 || ix >= s->in_w)
-        return r->pad;
-    const uint8_t *line = px->image + (size_t)iy * s->in_w * in_c;
-    if (ix >= 0 && ix + s->kernel_w <= s->in_w && end - line >= (ptrdiff_t)ix * in_c + line_bytes)
-        return line + (size_t)ix * in_c;
-    const int first = ix < 0 ? -ix : 0; /* kernel pixels in the image: [first, last) */
-    const int last = ix + s->kernel_w > s->in_w ? s->in_w - ix : s->kernel_w;
-    memset(copy + line_bytes - 4, 0, 4);
-    copy_bytes(copy, r->pad, (size_t)first * in_c);
-    copy_bytes(copy + (size_t)first * in_c, line + (size_t)(ix + first) * in_c,
-               (size_t)(last - first) * in_c);
-    copy_bytes(copy + (size_t)last * in_c, r->pad, (size_t)(s->kernel_w - last) * in_c);
-    return copy;
-}
-
-/* The pointers of n rows from `first` on; what no pointer can reach is copied. */
+/* WHOLE: all taps of n rows side by side. */
 static void copy_rows(const row_source *r, const gemm_plan *p, size_t first, size_t n,
-                      size_t x_offset, uint8_t *copies, const uint8_t **to)
+                      size_t x_offset, uint8_t *row)
 {
     const conv_shape *s = r->s;
-    const uint8_t *end = r->x + (size_t)s->batch * s->in_h * s->in_w * s->in_c;
-    const ptrdiff_t reach = r->offset[(s->kernel_h - 1) * s->kernel_w] + 4 * (ptrdiff_t)p->quads;
     row_pixel px = row_pixel_at(r, first);
-    for (size_t i = 0; i < n; i++, to += p->taps, copies += p->row_bytes, row_pixel_next(r, &px)) {
-        if (p->kind == WHOLE) {
-            copy_row(r, p, &px, x_offset, copies);
-            to[0] = copies;
-        } else if (row_pixel_inside(r, &px) && end - (px.image + px.first) >= reach) {
-            for (int t = 0; t < p->taps; t++)
-                to[t] = px.image + px.first + r->offset[t * s->kernel_w];
-        } else {
-            for (int t = 0; t < p->taps; t++)
-                to[t] = line_address(r, p, &px, t, end, copies + 4 * (size_t)p->quads * t);
-        }
+    for (size_t i = 0; i < n; i++, row += p->row_bytes, row_pixel_next(r, &px)) {
+        uint8_t *at = row;
+        memset(row + p->row_bytes - 4, 0, 4);
+        for (int ky = 0; ky < s->kernel_h; ky++)
+            for (int kx = 0; kx < s->kernel_w; kx++, at += p->in_c)
+                copy_bytes(at, row_pixel_tap(r, &px, ky, kx) + x_offset, p->in_c);
     }
 }
 
-/* Rows [first, first + n) of group g, blocks [b0, b1). */
-static void run_group(const conv_shape *s, const gemm_plan *p, const char *packed,
-                      const uint8_t *const *rows, size_t first, size_t n, size_t x_offset, int g,
-                      int b0, int b1, const requant *q, uint8_t *y)
+/* The lines of an image that output lines [oy, oy + n) read, with the padding around them. */
+static void fill_strip(const conv_shape *s, const gemm_plan *p, const uint8_t *image, int x_zero,
+                       int oy, int n, uint8_t *strip)
 {
-    const int32_t *bias = (const int32_t *)(packed + g * p->group_bytes);
+    const size_t in_c = s->in_c, line_bytes = (size_t)p->strip_w * in_c;
+    const int lines = (n - 1) * s->stride_h + (s->kernel_h - 1) * s->dilation_h + 1;
+    const int left = s->pad_left < p->strip_w ? s->pad_left : p->strip_w;
+    const int inside = s->in_w < p->strip_w - left ? s->in_w : p->strip_w - left;
+    const size_t right = (size_t)(p->strip_w - left - inside);
+    int64_t iy = (int64_t)oy * s->stride_h - s->pad_top;
+    for (int i = 0; i < lines; i++, iy++, strip += line_bytes) {
+        if (iy < 0 || iy >= s->in_h) {
+            memset(strip, x_zero, line_bytes);
+            continue;
+        }
+        memset(strip, x_zero, left * in_c);
+        memcpy(strip + left * in_c, image + (size_t)iy * s->in_w * in_c, inside * in_c);
+        memset(strip + line_bytes - right * in_c, x_zero, right * in_c);
+    }
+    memset(strip, 0, 4); /* lines rounded up to 4 bytes read it, against zero weights */
+}
+
+/* One call: what all chunks share. */
+typedef struct gemm_call {
+    const conv_shape *s;
+    gemm_plan p;
+    const char *packed;
+    const uint8_t *x;
+    int x_zero;
+    const requant *q;
+    uint8_t *y;
+    size_t b0, b1; /* blocks of columns */
+    bool bounded;
+    ptrdiff_t *offset;
+    uint8_t *copies;
+    row_source source; /* WHOLE */
+    bool flat;         /* row lies behind row, image behind image */
+} gemm_call;
+
+/* Rows [first, first + n) of group g. */
+static void run_group(const gemm_call *c, const row_cursor *rows, size_t first, size_t n, int g)
+{
+    const gemm_plan *p = &c->p;
+    const int32_t *bias = (const int32_t *)(const void *)(c->packed + g * p->group_bytes);
     const int8_t *w = (const int8_t *)(bias + (size_t)p->vectors * 16);
     const size_t vector_bytes = (size_t)p->taps * p->quads * 64;
-    const int columns = p->out_c - 16 * (p->vectors - 1);
-    for (int block = b0; block < b1; block++) {
-        const int v0 = block_start(p, block), v1 = block_start(p, block + 1);
+    for (int block = (int)c->b0; block < (int)c->b1; block++) {
+        const int v0 = gemm_block_start(p, block), v1 = gemm_block_start(p, block + 1);
         const size_t column = (size_t)g * p->out_c + 16 * (size_t)v0;
         const block_out b = {.bias = bias + 16 * (size_t)v0,
-                             .mult = q->mult + column,
-                             .y = y + first * s->out_c + column,
-                             .y_stride = s->out_c,
-                             .last = v1 == p->vectors ? columns : 16,
-                             .hi = (float)(q->hi - q->zero),
-                             .zero = (int16_t)q->zero,
-                             .lo = (int8_t)q->lo,
+                             .mult = c->q->mult + column,
+                             .y = c->y + first * c->s->out_c + column,
+                             .y_stride = c->s->out_c,
+                             .last = v1 == p->vectors ? p->out_c - 16 * (p->vectors - 1) : 16,
+                             .zero = (int16_t)c->q->zero,
+                             .lo = (int8_t)c->q->lo,
+                             .hi = (int8_t)c->q->hi,
+                             .bounded = c->bounded,
                              .order = lane_order};
-        const int8_t *wb = w + v0 * vector_bytes;
+        const block_in in = {w + v0 * vector_bytes, c->offset, p->taps, p->quads};
         switch (v1 - v0) {
         case 1:
-            block_1(p, rows, n, x_offset, wb, &b);
+            block_1(&in, rows, n, &b);
             break;
         case 2:
-            block_2(p, rows, n, x_offset, wb, &b);
+            block_2(&in, rows, n, &b);
             break;
         case 3:
-            block_3(p, rows, n, x_offset, wb, &b);
+            block_3(&in, rows, n, &b);
             break;
         default:
-            block_4(p, rows, n, x_offset, wb, &b);
+            block_4(&in, rows, n, &b);
             break;
         }
     }
+}
+
+/* How many rows from `row` on are made at once: of one image, where they are not all alike. */
+static size_t chunk_rows(const gemm_call *c, size_t row, size_t last)
+{
+    const conv_shape *s = c->s;
+    const size_t image_rows = (size_t)s->out_h * s->out_w, in_image = row % image_rows;
+    size_t n = last - row;
+    if (c->p.strip)
+        n = min_size(n, (in_image / s->out_w + c->p.chunk_lines) * s->out_w - in_image);
+    else
+        n = min_size(n, c->p.chunk);
+    return c->flat || c->p.kind == WHOLE ? n : min_size(n, image_rows - in_image);
+}
+
+/* The bases of n rows; what no address in the image can reach is copied. */
+static row_cursor place_rows(const gemm_call *c, size_t row, size_t n)
+{
+    const conv_shape *s = c->s;
+    const gemm_plan *p = &c->p;
+    row_cursor r = {.at = c->copies, .width = INT_MAX, .step = (ptrdiff_t)p->row_bytes};
+    if (p->kind == WHOLE)
+        return r;
+    const size_t image_rows = (size_t)s->out_h * s->out_w, in_image = row % image_rows;
+    const int oy = (int)(in_image / s->out_w);
+    ptrdiff_t line = (ptrdiff_t)s->in_w * s->in_c;
+    r.step = (ptrdiff_t)s->stride_w * s->in_c;
+    r.at = c->x + row / image_rows * ((size_t)s->in_h * (size_t)line);
+    if (p->strip) {
+        const int end = (int)((in_image + n - 1) / s->out_w) + 1;
+        fill_strip(s, p, r.at, c->x_zero, oy, end - oy, c->copies);
+        r.at = c->copies;
+        line = (ptrdiff_t)p->strip_w * s->in_c;
+    } else {
+        r.at += (size_t)oy * s->stride_h * (size_t)line;
+    }
+    r.x = (int)(in_image % s->out_w);
+    r.at += r.x * r.step;
+    if (c->flat) {
+        r.x = 0;
+        return r;
+    }
+    r.width = s->out_w;
+    r.gap = s->stride_h * line - s->out_w * r.step;
+    return r;
+}
+
+/* The taps' offsets, where a row is no copy of its own. */
+static void place_taps(gemm_call *c)
+{
+    const conv_shape *s = c->s;
+    const int per_line = c->p.kind == PIXELS ? s->kernel_w : 1;
+    const ptrdiff_t line = (ptrdiff_t)(c->p.strip ? c->p.strip_w : s->in_w) * s->in_c;
+    for (int t = 0; t < c->p.taps; t++)
+        c->offset[t] = t / per_line * s->dilation_h * line +
+                       (ptrdiff_t)(t % per_line) * s->dilation_w * s->in_c;
+}
+
+static bool below_one(const float *mult, int n)
+{
+    bool all = true;
+    for (int i = 0; i < n; i++)
+        all &= mult[i] < 1;
+    return all;
+}
+
+/* Tap offsets, padding of copied rows, copies. */
+size_t gemm_scratch_size_avx512vnni(const conv_shape *s)
+{
+    const gemm_plan p = gemm_plan_avx512vnni(s);
+    const size_t taps = (size_t)s->kernel_h * s->kernel_w;
+    return round64(taps * sizeof(ptrdiff_t)) + (p.kind == WHOLE ? round64(s->in_c) : 0) +
+           round64(p.copy_bytes);
 }
 
 void gemm_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
                          const requant *q, uint8_t *y, void *scratch, int thread, int n_threads)
 {
-    const gemm_plan p = gemm_plan_of(s);
+    gemm_call c = {.s = s,
+                   .p = gemm_plan_avx512vnni(s),
+                   .packed = packed,
+                   .x = x,
+                   .x_zero = x_zero,
+                   .q = q,
+                   .y = y};
+    const gemm_plan *p = &c.p;
     const size_t n_rows = (size_t)s->batch * s->out_h * s->out_w;
     const size_t taps = (size_t)s->kernel_h * s->kernel_w;
-    size_t row, last, b0, b1;
-    rows_split(n_rows, p.vectors > 3 * p.blocks ? 6 : 8, p.blocks, thread, n_threads, &row, &last,
-               &b0, &b1);
-    if (row == last || b0 == b1)
+    size_t row, last;
+    rows_split(n_rows, p->vectors > 3 * p->blocks ? 6 : 8, p->blocks, thread, n_threads, &row,
+               &last, &c.b0, &c.b1);
+    if (row == last || c.b0 == c.b1)
         return;
 
-    uint8_t *at = scratch;
-    ptrdiff_t *offset = (ptrdiff_t *)(void *)at;
-    uint8_t *pad = at += round64(taps * sizeof *offset);
-    const uint8_t **rows = (const uint8_t **)(void *)(at += round64(pad_bytes(s, &p)));
-    uint8_t *copies = at + round64(p.chunk * p.taps * sizeof *rows);
-    const row_source source = row_source_of(s, x, pad, offset, (int)taps);
-    if (!source.direct)
-        memset(pad, x_zero, pad_bytes(s, &p));
-    for (; row < last; row += p.chunk) {
-        const size_t n = last - row < p.chunk ? last - row : p.chunk;
-        if (p.kind == PIXELS)
-            rows_point(&source, row, n, rows);
-        for (int g = 0; g < p.groups; g++) {
-            const size_t x_offset = (size_t)g * p.in_c;
-            if (p.kind != PIXELS)
-                copy_rows(&source, &p, row, n, x_offset, copies, rows);
-            run_group(s, &p, packed, rows, row, n, p.kind == PIXELS ? x_offset : 0, g, (int)b0,
-                      (int)b1, q, y);
+    c.bounded = below_one(q->mult, s->out_c);
+    c.offset = scratch;
+    uint8_t *pad = (uint8_t *)scratch + round64(taps * sizeof(ptrdiff_t));
+    c.source = row_source_of(s, x, pad, c.offset, (int)taps);
+    c.flat = c.source.direct && !p->strip;
+    c.copies = pad + (p->kind == WHOLE ? round64(s->in_c) : 0);
+    if (p->kind == WHOLE)
+        memset(pad, x_zero, s->in_c);
+    else
+        place_taps(&c);
+    for (size_t n; row < last; row += n) {
+        n = chunk_rows(&c, row, last);
+        row_cursor rows = place_rows(&c, row, n);
+        for (int g = 0; g < p->groups; g++) {
+            if (p->kind == WHOLE)
+                copy_rows(&c.source, p, row, n, (size_t)g * p->in_c, c.copies);
+            run_group(&c, &rows, row, n, g);
+            rows.at += p->kind == WHOLE ? 0 : p->in_c;
         }
     }
 }

@@ -1,5 +1,5 @@
-/* Products with float32 results by VPMADDWD: exact, as u8 and s8 are widened to 16 bits. The rows of
- * a tile are widened into scratch; 6 rows x 16 columns stay in registers.
+/* Products with float32 results by VPMADDWD: exact, as u8 and s8 are widened to 16 bits. The rows
+ * of a tile are widened into scratch; 6 rows x 16 columns stay in registers.
  *
  * Packed: for each 16 columns the sum of their weights, int32 [16]; then for each 16 columns
  * w [k / 2][16][2] int16, zero where there is no weight. */
