@@ -54,8 +54,12 @@ static rung_status try_equalized(recipe *r, recipe *other, const graph *referenc
 {
     size_t n = 0;
     double with = 0;
+    const qsettings set = qconfig_resolve(r->rules, r->opt, NULL);
+    rung_quant_options opt = *r->opt; /* as the qconfig has it for the whole model */
+    opt.per_tensor = set.per_tensor;
+    opt.weight_bits = set.weight_bits;
     rung_status st = graph_clone(r->g, &other->g, err);
-    if (st != RUNG_OK || (st = methods_equalize(other->g, s, r->opt, &n, err)) != RUNG_OK ||
+    if (st != RUNG_OK || (st = methods_equalize(other->g, s, &opt, &n, err)) != RUNG_OK ||
         !n || (st = recipe_begin(other, data, err)) != RUNG_OK ||
         (st = judge(other, reference, s, &with, err)) != RUNG_OK)
         return st;

@@ -72,7 +72,8 @@ def test_every_option_in_the_help_is_taken(name):
     """Each --option of the help is known to the command: with --help behind, it prints the help."""
     text = good(name, '--help').stdout
     values = {'--percentile': '99', '--samples': '1', '--seed': '1', '--threads': '1',
-              '--batch': '1', '--seconds': '1'}
+              '--batch': '1', '--seconds': '1', '--act-bits': '4', '--weight-bits': '4',
+              '--block': '32'}
     options = re.findall(r'^  (?:-\w, )?(--[a-z-]+)( \S)?', text, re.M)
     assert options
     for option, has_value in options:

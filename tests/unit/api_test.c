@@ -168,6 +168,12 @@ static void test_options_that_are_refused(void **state)
         { { .n_exclude = 1 }, "names" },
         { { .n_ops = 2 }, "names" },
         { { .preprocess = "zoom=2" }, "zoom" },
+        { { .act_bits = 9 }, "2 to 8" },
+        { { .act_bits = -1 }, "2 to 8" },
+        { { .act_affine = true, .act_symmetric = true }, "exclude each other" },
+        { { .per_channel = true, .per_tensor = true }, "exclude each other" },
+        { { .full_range = true, .reduce_range = true }, "exclude each other" },
+        { { .qconfig = "fbgem" }, "fbgem" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         rung_quant_options o = cases[i].o;
