@@ -122,16 +122,17 @@ static range search_range(const observer *o, const bar *bars, int n, range_cost 
 }
 
 /* The divergence is blind to how far values are clipped: where most of them stand on one spot (the
- * background of an image) it cuts away the rest. A range that costs more squared error than none at
- * all is not taken. */
-static range entropy_range(const observer *o, const bar *bars, int n, int levels, bool symmetric)
+ * background of an image) it would cut away all the rest. So a range that loses more than one value
+ * in a hundred is no candidate. */
+static double entropy_cost_of_tails(const bar *bars, int n, double lo, double hi, int levels)
 {
-    const range r = search_range(o, bars, n, entropy_cost, levels, symmetric);
-    const double top = fmax(-(double)o->lo, o->hi);
-    const double lo = symmetric ? -top : fmin(o->lo, 0), hi = symmetric ? top : fmax(o->hi, 0);
-    if (mse_cost(bars, n, r.lo, r.hi, levels) <= mse_cost(bars, n, lo, hi, levels))
-        return r;
-    return (range){ (float)lo, (float)hi };
+    double all = 0, lost = 0;
+    for (int i = 0; i < n; i++) {
+        const double mid = (bars[i].from + bars[i].to) / 2;
+        all += bars[i].count;
+        lost += mid < lo || mid > hi ? bars[i].count : 0;
+    }
+    return lost > all / 100 ? INFINITY : entropy_cost(bars, n, lo, hi, levels);
 }
 
 range observer_range(const observer *o, rung_range method, double percentile, int bits,
@@ -148,7 +149,7 @@ range observer_range(const observer *o, rung_range method, double percentile, in
         if (method == RUNG_RANGE_PERCENTILE)
             r = percentile_range(o, bars, n, percentile > 0 ? percentile : 99.99);
         else if (method == RUNG_RANGE_ENTROPY)
-            r = entropy_range(o, bars, n, levels, symmetric);
+            r = search_range(o, bars, n, entropy_cost_of_tails, levels, symmetric);
         else if (method == RUNG_RANGE_MSE || method == RUNG_RANGE_DEFAULT)
             r = search_range(o, bars, n, mse_cost, levels, symmetric);
     }
