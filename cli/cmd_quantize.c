@@ -131,8 +131,8 @@ static rung_status quantize(const options *o, const rung_quant_options *q, int m
         return rung_quantize_weights(model, q, out, remarks, err);
     rung_status st = rung_dataset_open(o->data, o->preprocess, model, q->n_threads, &data, err);
     if (st == RUNG_OK && rung_dataset_is_random(data))
-        fprintf(stderr, "remark: random-data: calibrating on random data: sizes and speed are right, "
-                        "accuracy is not\n");
+        fprintf(stderr, "remark: random-data: calibrating on random data: sizes and speed are "
+                        "right, accuracy is not\n");
     if (st == RUNG_OK)
         st = rung_quantize_static(model, data, q, out, remarks, err);
     rung_dataset_free(data);
@@ -180,8 +180,8 @@ const command cmd_quantize = {
     "Usage: rung quantize MODEL -o OUT [--mode static] --data D [options]\n"
     "       rung quantize MODEL -o OUT --mode dynamic|weights [options]\n\n"
     "static   runs the float model over the data, chooses the range of every activation, and\n"
-    "         writes QuantizeLinear and DequantizeLinear pairs: int8 weights (symmetric, one scale per\n"
-    "         output channel), 8-bit activations, int32 biases\n"
+    "         writes QuantizeLinear and DequantizeLinear pairs: int8 weights (symmetric, one scale\n"
+    "         per output channel), 8-bit activations, int32 biases\n"
     "dynamic  int8 weights; activations are ranged when the model runs: no data needed; for\n"
     "         matrix products (transformers)\n"
     "weights  integer weights, float activations: the file shrinks; no data needed\n\n"

@@ -167,8 +167,8 @@ typedef struct rung_quant_options {
     const char *preprocess;  /* to be stored in the model; NULL: keep what is stored */
     unsigned    methods;     /* of rung_method */
     int         weight_bits; /* 2 to 8, in an int8 container; 0 = 8. Weight-only: 4 or 8 */
-    /* Weight-only: this many weights along the summed axis share a scale, 16 to 256, a power of two;
-     * 0 = 32 for 4 bits, a whole channel for 8. */
+    /* Weight-only: this many weights along the summed axis share a scale: 16 to 256, a power of
+     * two; 0 = 32 for 4 bits, a whole channel for 8. */
     int         block;
     bool        weight_asymmetric; /* weight-only: uint4 or uint8 with zero points */
     /* A preset or a JSON file (docs/qconfig.md), NULL: "default". What is set here wins over it;
@@ -199,8 +199,8 @@ RUNG_API rung_status rung_quantize_static(const rung_model *model, rung_dataset 
                                           const rung_quant_options *options, rung_model **out,
                                           rung_diagnostics **diagnostics, rung_error *err);
 
-/* Without data. Dynamic: int8 weights (opt->ops among Linear (MatMul and Gemm, the default), MatMul,
- * Gemm, Conv), activations ranged when the model runs. Weights: integer weights of MatMul, Gemm,
+/* Without data. Dynamic: int8 weights (ops of MatMul, Gemm, both as Linear, which is the default,
+ * and Conv), activations ranged when the model runs. Weights: integer weights of MatMul, Gemm,
  * Gather and Conv, activations stay float. Of the options only those of weights, names and
  * preprocess are read. */
 RUNG_API rung_status rung_quantize_dynamic(const rung_model *model,

@@ -110,7 +110,8 @@ rung_status unary_row(const lowering *l, step *s, rung_error *err)
     if (!u)
         return fail_memory(err, "a step", sizeof *u);
     if (!read_unary(l, u))
-        return fail(err, RUNG_EUNSUPPORTED, "bounds or an exponent that are no constants, or low over high");
+        return fail(err, RUNG_EUNSUPPORTED,
+                    "bounds that are no constants, or low over high; an exponent other than 2");
     if (l->in[0].constant || l->epi.add >= 0 || !same_storage(&l->in[0], &l->out[0]))
         return fail(err, RUNG_EUNSUPPORTED, "a constant input, two layouts or an added operand");
     u->ops = vec_pick();

@@ -135,8 +135,8 @@ static rung_status take_bias(const lowering *l, const tensor *bias, float beta, 
     if (!v)
         return fail_memory(err, "a bias", padded * sizeof *v);
     const size_t count = bias ? tensor_count(bias) : 0;
-    if (bias && (bias->type != RUNG_F32 || (count != 1 && (count != n || bias->rank < 1 ||
-                                                           bias->dims[bias->rank - 1] != (int64_t)n))))
+    const bool row = bias && bias->rank > 0 && bias->dims[bias->rank - 1] == (int64_t)n;
+    if (bias && (bias->type != RUNG_F32 || (count != 1 && (count != n || !row))))
         return fail(err, RUNG_EUNSUPPORTED, "its C is not a constant row");
     for (size_t i = 0; bias && i < n; i++)
         v[i] = beta * ((const float *)bias->data)[count == 1 ? 0 : i];

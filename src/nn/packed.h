@@ -12,8 +12,8 @@ typedef struct packed_weight {
     const void   *packed; /* made where it is NULL; may be used again for the same weight */
 } packed_weight;
 
-/* in[0]: x, row-major; in[epi.add]: what is added. bias: constant, one number or one a column, times
- * beta; NULL: none. RUNG_EUNSUPPORTED: a form of scales that the kernels do not have. */
+/* in[0]: x, row-major; in[epi.add]: what is added. bias: constant, one number or one a column,
+ * times beta; NULL: none. RUNG_EUNSUPPORTED: a form of scales that the kernels do not have. */
 rung_status packed_product(const lowering *l, packed_weight *w, const tensor *bias, float beta,
                            step *s, rung_error *err);
 

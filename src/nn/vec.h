@@ -36,10 +36,10 @@ typedef enum vec_binary {
     VEC_BINARY_COUNT,
 } vec_binary;
 
-/* Weights [k, n] of 4 or 8 bits in panels of packed_width columns (W): real = (code - zero) * scale,
- * where `block` steps of k share a scale. codes: [panel][k][W] bytes or, of 4 bits, [panel][k][W / 2]
- * with column j in the low half and j + W / 2 in the high one. scales, zeros: [panel][blocks][W];
- * zeros = NULL: `zero` for all. Columns behind n are 0. */
+/* Weights [k, n] of 4 or 8 bits in panels of packed_width columns (W): real = (code - zero) *
+ * scale, where `block` steps of k share a scale. codes: [panel][k][W] bytes or, of 4 bits,
+ * [panel][k][W / 2] with column j in the low half and j + W / 2 in the high one. scales, zeros:
+ * [panel][blocks][W]; zeros = NULL: `zero` for all. Columns behind n are 0. */
 typedef struct vec_packed {
     size_t k, n, block;
     bool half; /* 4 bits */

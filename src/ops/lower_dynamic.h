@@ -5,7 +5,7 @@
 #include "kernels/kernels.h"
 #include "ops/step.h"
 
-/* --- DynamicQuantizeLinear: two steps, as the whole range must be known before the first code ---- */
+/* --- DynamicQuantizeLinear: two steps, as the range must be known before the first code ------- */
 typedef struct range_part {
     float lo, hi;
 } range_part;
@@ -18,7 +18,7 @@ typedef struct dynamic_step {
  * only. */
 rung_status lower_dynamic_quantize(const lowering *l, step *range, step *quantize, rung_error *err);
 
-/* --- MatMulInteger, ConvInteger, with the scales and the bias behind them ---------------------- */
+/* --- MatMulInteger, ConvInteger, with the scales and the bias behind them -------------------- */
 typedef struct product_weights {
     const tensor *w;     /* int8, or uint8 around 128: a matrix [k, n], or a convolution's */
     const tensor *scale; /* float32: one number, or one for each output channel */

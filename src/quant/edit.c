@@ -96,7 +96,7 @@ void edit_stays_float(const edit *e, const node *n, const char *why)
 void edit_report_bad(const edit *e, int v, size_t bad)
 {
     if (bad)
-        diagnose(e->diag, "weight-not-finite", e->g->values[v].name,
+        diagnose(e->diag, "not-finite-weights", e->g->values[v].name,
                  "%zu weights are NaN or infinite: taken as 0", bad);
 }
 

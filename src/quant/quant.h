@@ -13,13 +13,13 @@
 rung_status quantize_static(const graph *g, dataset *data, const rung_quant_options *opt,
                             graph **out, diagnostics *diag, rung_error *err);
 
-/* Without calibration: int8 weights and activations ranged at run time, or integer weights alone. */
+/* Without calibration: int8 weights and activations ranged at run time, or integer weights only. */
 rung_status quantize_dynamic(const graph *g, const rung_quant_options *opt, graph **out,
                              diagnostics *diag, rung_error *err);
 rung_status quantize_weights(const graph *g, const rung_quant_options *opt, graph **out,
                              diagnostics *diag, rung_error *err);
 
-/* --- parts of static quantization, in their order ---------------------------------------------------------------- */
+/* --- parts of static quantization, in their order --------------------------------------------- */
 
 /* Readies constants for placing: Gemm's alpha and beta go into its weight and bias, biases become
  * vectors of one number per channel, and a constant that is used in more than one role gets a copy

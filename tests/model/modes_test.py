@@ -1,9 +1,9 @@
 """rung quantize --mode dynamic and --mode weights beside ONNX Runtime: small models, and ALBERT.
 
-Files pass onnx's full check and load in ONNX Runtime. Dynamic models give ONNX Runtime's bytes for one
-product (on processors with VNNI; elsewhere its sums saturate); a deep network amplifies the last bit
-of a float sum into another code, so there the decisions are compared. Weight-only models differ from
-ONNX Runtime's evaluation, unoptimised, by the order of float sums only.
+Files pass onnx's full check and load in ONNX Runtime. Dynamic models give ONNX Runtime's bytes for
+one product (on processors with VNNI; elsewhere its sums saturate); a deep network amplifies the
+last bit of a float sum into another code, so there the decisions are compared. Weight-only models
+differ from ONNX Runtime's evaluation, unoptimised, by the order of float sums only.
 """
 import csv
 import pathlib
@@ -27,8 +27,8 @@ def save(path, nodes, constants, inputs, output_shape, opset=13):
         [helper.make_tensor_value_info(n, t, s) for n, t, s in inputs],
         [helper.make_tensor_value_info('y', TensorProto.FLOAT, output_shape)],
         [numpy_helper.from_array(v, n) for n, v in constants.items()])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', opset)], ir_version=8),
-              path)
+    opsets = [helper.make_opsetid('', opset)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
 
 
 def quantize(source, target, *options):

@@ -1,5 +1,5 @@
-/* Dynamic and weight-only quantization: what comes out, that the engine's fused steps give the bytes
- * of the nodes evaluated one by one, every refusal, nonsense in models, and no memory. */
+/* Dynamic and weight-only quantization: what comes out, that the engine's fused steps give the
+ * bytes of the nodes evaluated one by one, every refusal, nonsense in models, and no memory. */
 #include "graph_kit.h"
 
 #include <float.h>
