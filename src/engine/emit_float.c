@@ -82,6 +82,28 @@ rung_status emit_fast(plan *p, const plan_unit *u, rung_error *err)
     return st == RUNG_OK ? draft_add(p, &d, &s, false, err) : st;
 }
 
+static bool wants_channels_last(const plan *p, int id)
+{
+    const int *u = p->use.list + p->use.first[id], *end = p->use.list + p->use.first[id + 1];
+    bool all = u < end && !p->g->values[id].is_output;
+    for (; all && u < end; u++)
+        all = p->g->nodes[*u].op && p->g->nodes[*u].op->layout == LAYOUT_CHANNELS;
+    return all;
+}
+
+/* Whether a few planes are only read channels-last, behind the DequantizeLinears that follow: then
+ * they are quantized to that form at once. */
+static bool quantizes_planes(const plan *p, const node *n)
+{
+    const int x = n->inputs[0], y = n->outputs[0];
+    const int *u = p->use.list + p->use.first[y], *end = p->use.list + p->use.first[y + 1];
+    bool all = u < end && !p->g->values[y].is_output && !p->constant[x] && p->info[y].rank >= 3 &&
+               p->info[y].dims[1] <= QUANTIZE_PLANES_MAX;
+    for (; all && u < end; u++)
+        all = is_dequantize(&p->g->nodes[*u]) && wants_channels_last(p, p->g->nodes[*u].outputs[0]);
+    return all;
+}
+
 rung_status emit_quantize(plan *p, const node *n, rung_error *err)
 {
     draft d;
@@ -99,7 +121,7 @@ rung_status emit_quantize(plan *p, const node *n, rung_error *err)
     d.in_values[0] = x;
     d.in_forms[0] = f;
     d.l.in[0] = operand_of(p, x, f);
-    st = draft_output(p, &d, 0, y, f, err);
+    st = draft_output(p, &d, 0, y, f == FORM_PLAIN && quantizes_planes(p, n) ? FORM_LAST : f, err);
     d.l.out[0].type = RUNG_U8;
     d.l.out[0].quantized = true;
     d.l.out[0].scale = scale;

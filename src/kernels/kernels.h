@@ -145,6 +145,15 @@ typedef struct quantize_kernel {
     void (*run)(const float *x, size_t n, float scale, int zero, int lo, int hi, uint8_t *y);
 } quantize_kernel;
 extern const quantize_kernel quantize_u8[];
+/* The same from planes to channels-last: y[i * channels + c] = q of x[c * plane + i], i < n;
+ * channels: 1 to 4. */
+typedef struct quantize_planes_kernel {
+    const char *name;
+    unsigned    needs;
+    void (*run)(const float *x, size_t plane, size_t n, int channels, float scale, int zero, int lo,
+                int hi, uint8_t *y);
+} quantize_planes_kernel;
+extern const quantize_planes_kernel quantize_planes_u8[];
 /* DequantizeLinear: y = (float)(q - zero) * scale. */
 typedef struct dequantize_kernel {
     const char *name;

@@ -39,6 +39,15 @@ const quantize_kernel quantize_u8[] = {
     {0},
 };
 
+const quantize_planes_kernel quantize_planes_u8[] = {
+    {"ref", 0, quantize_planes_u8_ref},
+#if defined(__x86_64__)
+    {"avx2", CPU_AVX2, quantize_planes_u8_avx2},
+    {"avx512", CPU_AVX512, quantize_planes_u8_avx512},
+#endif
+    {0},
+};
+
 const dequantize_kernel dequantize_u8[] = {
     {"ref", 0, dequantize_u8_ref},
 #if defined(__x86_64__)

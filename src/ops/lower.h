@@ -114,11 +114,14 @@ rung_status lower_softmax(const lowering *l, step *s, rung_error *err);
 
 /* --- lower_quantize.c: the pairs themselves --- */
 typedef struct quantize_step {
-    size_t n;
+    size_t n;               /* elements; of planes: pixels of an image */
+    int    batch, channels; /* planes to channels-last */
     float scale;
     int zero, lo, hi;
 } quantize_step;
 rung_status lower_quantize(const lowering *l, step *s, rung_error *err);   /* float32 -> stored */
+/* Most channels that lower_quantize brings from planes to channels-last on its way. */
+#define QUANTIZE_PLANES_MAX 4
 rung_status lower_dequantize(const lowering *l, step *s, rung_error *err); /* stored -> float32 */
 
 /* --- common --- */

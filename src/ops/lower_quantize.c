@@ -13,6 +13,24 @@ static void run_quantize(const step *s, void *const *bufs, void *scratch, int th
             ->run(x + first, end - first, q->scale, q->zero, q->lo, q->hi, y + first);
 }
 
+/* Each image's planes to channels-last; the threads share the pixels of all images. */
+static void run_quantize_planes(const step *s, void *const *bufs, void *scratch, int thread,
+                                int n_threads)
+{
+    const quantize_step *q = s->params;
+    const size_t channels = (size_t)q->channels;
+    size_t at, end;
+    kernel_share(q->n * (size_t)q->batch, 64, thread, n_threads, &at, &end);
+    for (size_t n; at < end; at += n) {
+        const size_t image = at / q->n, pixel = at % q->n;
+        n = end - at < q->n - pixel ? end - at : q->n - pixel;
+        const float *x = (const float *)bufs[0] + image * q->n * channels + pixel;
+        KERNEL_PICK(quantize_planes_u8)
+            ->run(x, q->n, n, q->channels, q->scale, q->zero, q->lo, q->hi,
+                  (uint8_t *)bufs[1] + at * channels);
+    }
+}
+
 static void run_dequantize(const step *s, void *const *bufs, void *scratch, int thread,
                            int n_threads)
 {
@@ -37,8 +55,28 @@ static rung_status finish(const lowering *l, const operand *codes, const char *k
     return RUNG_OK;
 }
 
+static rung_status lower_planes(const lowering *l, step *s, rung_error *err)
+{
+    const operand *y = &l->out[0];
+    if (y->rank < 3 || y->dims[1] < 1 || y->dims[1] > QUANTIZE_PLANES_MAX)
+        return fail(err, RUNG_EUNSUPPORTED, "too many planes to quantize to channels-last");
+    quantize_step *q = arena_zero(l->mem, 1, sizeof *q);
+    if (!q)
+        return fail_memory(err, "a step", sizeof *q);
+    *q = (quantize_step){.n = stored_count(y) / (size_t)(y->dims[0] * y->dims[1]),
+                         .batch = (int)y->dims[0],
+                         .channels = (int)y->dims[1],
+                         .scale = y->scale,
+                         .zero = y->zero,
+                         .hi = 255};
+    *s = (step){.kernel = "quantize_planes_u8", .run = run_quantize_planes, .params = q};
+    return RUNG_OK;
+}
+
 rung_status lower_quantize(const lowering *l, step *s, rung_error *err)
 {
+    if (l->out[0].channels_last && !l->in[0].channels_last)
+        return lower_planes(l, s, err);
     return finish(l, &l->out[0], "quantize_u8", run_quantize, s, err);
 }
 

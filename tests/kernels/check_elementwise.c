@@ -114,6 +114,34 @@ static void check_quantize(void)
     }
 }
 
+static void check_quantize_planes(void)
+{
+    for (const quantize_planes_kernel *k = quantize_planes_u8; k->name; k++) {
+        if (!row_begins("quantize_planes_u8", k->name, k->needs))
+            continue;
+        for (int i = 0; i < current.cases; i++) {
+            const size_t n = random_length(), plane = n + below(5);
+            const int channels = between(1, 4), zero = between(0, 255);
+            const size_t n_x = plane * (channels - 1) + n;
+            const float scale = spread(1e-6f, 1e3f);
+            int lo, hi;
+            guarded x = guarded_new(n_x * sizeof(float), AT_END);
+            guarded want = guarded_new(n_x, AT_END), turned = guarded_new(n * channels, AT_END);
+            guarded y = guarded_new(n * channels, AT_END);
+            random_clamp(&lo, &hi);
+            fill_f32((float *)x.data, n_x, scale);
+            quantize_u8->run((const float *)x.data, n_x, scale, zero, lo, hi, want.data);
+            for (size_t j = 0; j < n * channels; j++)
+                turned.data[j] = want.data[j % channels * plane + j / channels];
+            k->run((const float *)x.data, plane, n, channels, scale, zero, lo, hi, y.data);
+            expect_same(turned.data, y.data, n * channels, "quantize planes");
+            guarded_check(&y, "output");
+            guarded_free(&x), guarded_free(&want), guarded_free(&turned), guarded_free(&y);
+        }
+        row_ends();
+    }
+}
+
 static void check_dequantize(void)
 {
     for (const dequantize_kernel *k = dequantize_u8 + 1; k->name; k++) {
@@ -194,6 +222,7 @@ void check_elementwise(void)
     check_binary("mul_u8", mul_u8);
     check_table();
     check_quantize();
+    check_quantize_planes();
     check_dequantize();
     check_definitions();
     check_table_make();

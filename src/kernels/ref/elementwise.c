@@ -34,6 +34,14 @@ void quantize_u8_ref(const float *x, size_t n, float scale, int zero, int lo, in
         y[i] = quantize_one(x[i], scale, zero, lo, hi);
 }
 
+void quantize_planes_u8_ref(const float *x, size_t plane, size_t n, int channels, float scale,
+                            int zero, int lo, int hi, uint8_t *y)
+{
+    for (size_t i = 0; i < n; i++)
+        for (int c = 0; c < channels; c++)
+            y[i * channels + c] = quantize_one(x[c * plane + i], scale, zero, lo, hi);
+}
+
 void dequantize_u8_ref(const uint8_t *x, size_t n, float scale, int zero, float *y)
 {
     for (size_t i = 0; i < n; i++)

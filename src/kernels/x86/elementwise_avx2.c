@@ -15,10 +15,14 @@ INLINE __m256 load_f32(const uint8_t *p)
 }
 
 /* round_to_u8, 8 at a time; lo and hi are those of the value before `zero` is added. */
+INLINE __m256i rounded(__m256 v, __m256 lo, __m256 hi, __m256i zero)
+{
+    return _mm256_add_epi32(_mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(v, lo), hi)), zero);
+}
+
 INLINE void store_rounded(uint8_t *y, __m256 v, __m256 lo, __m256 hi, __m256i zero)
 {
-    const __m256i i = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(v, lo), hi));
-    const __m256i q = _mm256_add_epi32(i, zero);
+    const __m256i q = rounded(v, lo, hi, zero);
     const __m128i w = _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
     _mm_storel_epi64((__m128i *)(void *)y, _mm_packus_epi16(w, w));
 }
@@ -103,6 +107,39 @@ void quantize_u8_avx2(const float *x, size_t n, float scale, int zero, int lo, i
     }
     for (; i < n; i++)
         y[i] = quantize_one(x[i], scale, zero, lo, hi);
+}
+
+/* Every dword takes the bytes of one pixel, then the used bytes of a lane close ranks. Stores are
+ * whole lanes: they end before the output does. */
+void quantize_planes_u8_avx2(const float *x, size_t plane, size_t n, int channels, float scale,
+                             int zero, int lo, int hi, uint8_t *y)
+{
+    const __m256 s = _mm256_set1_ps(scale), flo = _mm256_set1_ps((float)(lo - zero));
+    const __m256 fhi = _mm256_set1_ps((float)(hi - zero));
+    const __m256i z = _mm256_set1_epi32(zero);
+    uint8_t close[16];
+    for (int i = 0; i < 16; i++)
+        close[i] = (uint8_t)((i / channels * 4 + i % channels) & 15);
+    const __m256i in_lanes =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)close));
+    size_t i = 0;
+    for (; i + 8 <= n && (n - i - 4) * channels >= 16; i += 8) {
+        __m256i pixels = _mm256_setzero_si256();
+        for (int c = 0; c < channels; c++) {
+            const __m256 v = _mm256_loadu_ps(x + c * plane + i);
+            const __m256 number = _mm256_cmp_ps(v, v, _CMP_ORD_Q);
+            const __m256i q = rounded(_mm256_and_ps(_mm256_div_ps(v, s), number), flo, fhi, z);
+            pixels = _mm256_or_si256(pixels, _mm256_sll_epi32(q, _mm_cvtsi32_si128(8 * c)));
+        }
+        pixels = _mm256_shuffle_epi8(pixels, in_lanes);
+        uint8_t *at = y + i * channels;
+        _mm_storeu_si128((__m128i *)(void *)at, _mm256_castsi256_si128(pixels));
+        _mm_storeu_si128((__m128i *)(void *)(at + 4 * channels),
+                         _mm256_extracti128_si256(pixels, 1));
+    }
+    for (; i < n; i++)
+        for (int c = 0; c < channels; c++)
+            y[i * channels + c] = quantize_one(x[c * plane + i], scale, zero, lo, hi);
 }
 
 void dequantize_u8_avx2(const uint8_t *x, size_t n, float scale, int zero, float *y)

@@ -19,10 +19,14 @@ INLINE __m512 load_f32(__mmask16 m, const uint8_t *p)
 }
 
 /* round_to_u8, 16 at a time; lo and hi are those of the value before `zero` is added. */
+INLINE __m512i rounded(__m512 v, __m512 lo, __m512 hi, __m512i zero)
+{
+    return _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(v, lo), hi)), zero);
+}
+
 INLINE void store_rounded(__mmask16 m, uint8_t *y, __m512 v, __m512 lo, __m512 hi, __m512i zero)
 {
-    const __m512i i = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(v, lo), hi));
-    _mm512_mask_cvtepi32_storeu_epi8(y, m, _mm512_add_epi32(i, zero));
+    _mm512_mask_cvtepi32_storeu_epi8(y, m, rounded(v, lo, hi, zero));
 }
 
 void add_u8_avx512(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const binary_q *q,
@@ -98,6 +102,38 @@ void quantize_u8_avx512(const float *x, size_t n, float scale, int zero, int lo,
         const __m512 v = _mm512_maskz_loadu_ps(m, x + i);
         const __mmask16 number = _mm512_cmp_ps_mask(v, v, _CMP_ORD_Q);
         store_rounded(m, y + i, _mm512_maskz_div_ps(number, v, s), flo, fhi, z);
+    }
+}
+
+/* Every dword takes the bytes of one pixel; then the bytes that are used close ranks, in the lanes
+ * of 128 bits first. */
+void quantize_planes_u8_avx512(const float *x, size_t plane, size_t n, int channels, float scale,
+                               int zero, int lo, int hi, uint8_t *y)
+{
+    const __m512 s = _mm512_set1_ps(scale), flo = _mm512_set1_ps((float)(lo - zero));
+    const __m512 fhi = _mm512_set1_ps((float)(hi - zero));
+    const __m512i z = _mm512_set1_epi32(zero);
+    uint8_t close[16];
+    int32_t join[16];
+    for (int i = 0; i < 16; i++) {
+        join[i] = (i / channels * 4 + i % channels) & 15;
+        close[i] = (uint8_t)join[i];
+    }
+    const __m512i in_lanes =
+        _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)close));
+    const __m512i lanes = _mm512_loadu_si512(join);
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 m = lanes16(n - i);
+        const size_t bytes = (n - i < 16 ? n - i : 16) * channels;
+        __m512i pixels = _mm512_setzero_si512();
+        for (int c = 0; c < channels; c++) {
+            const __m512 v = _mm512_maskz_loadu_ps(m, x + c * plane + i);
+            const __mmask16 number = _mm512_cmp_ps_mask(v, v, _CMP_ORD_Q);
+            const __m512i q = rounded(_mm512_maskz_div_ps(number, v, s), flo, fhi, z);
+            pixels = _mm512_or_si512(pixels, _mm512_sll_epi32(q, _mm_cvtsi32_si128(8 * c)));
+        }
+        pixels = _mm512_permutexvar_epi32(lanes, _mm512_shuffle_epi8(pixels, in_lanes));
+        _mm512_mask_storeu_epi8(y + i * channels, ~UINT64_C(0) >> (64 - bytes), pixels);
     }
 }
 

@@ -50,13 +50,13 @@ size_t product_packed_size_avx2(int k, int n);
 void product_pack_avx2(int k, int n, const int8_t *w, void *packed);
 size_t product_scratch_size_avx2(int k);
 void product_run_avx2(const product_shape *s, const void *packed, const uint8_t *x,
-                     const product_q *q, float *y, void *scratch, int thread, int n_threads);
+                      const product_q *q, float *y, void *scratch, int thread, int n_threads);
 void range_f32_avx2(const float *x, size_t n, float *lo, float *hi);
 size_t product_packed_size_avx512vnni(int k, int n);
 void product_pack_avx512vnni(int k, int n, const int8_t *w, void *packed);
 size_t product_scratch_size_avx512vnni(int k);
 void product_run_avx512vnni(const product_shape *s, const void *packed, const uint8_t *x,
-                           const product_q *q, float *y, void *scratch, int thread, int n_threads);
+                            const product_q *q, float *y, void *scratch, int thread, int n_threads);
 void range_f32_avx512vnni(const float *x, size_t n, float *lo, float *hi);
 
 void add_u8_avx2(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const binary_q *q,
@@ -65,6 +65,8 @@ void mul_u8_avx2(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const
                  uint8_t *y);
 void table_u8_avx2(const uint8_t *x, size_t n, const uint8_t table[256], uint8_t *y);
 void quantize_u8_avx2(const float *x, size_t n, float scale, int zero, int lo, int hi, uint8_t *y);
+void quantize_planes_u8_avx2(const float *x, size_t plane, size_t n, int channels, float scale,
+                             int zero, int lo, int hi, uint8_t *y);
 void dequantize_u8_avx2(const uint8_t *x, size_t n, float scale, int zero, float *y);
 void max_pool_u8_avx2(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y,
                       int thread, int n_threads);
@@ -79,6 +81,8 @@ void mul_u8_avx512(const uint8_t *a, const uint8_t *b, int b_step, size_t n, con
 void table_u8_avx512(const uint8_t *x, size_t n, const uint8_t table[256], uint8_t *y);
 void quantize_u8_avx512(const float *x, size_t n, float scale, int zero, int lo, int hi,
                         uint8_t *y);
+void quantize_planes_u8_avx512(const float *x, size_t plane, size_t n, int channels, float scale,
+                               int zero, int lo, int hi, uint8_t *y);
 void dequantize_u8_avx512(const uint8_t *x, size_t n, float scale, int zero, float *y);
 void max_pool_u8_avx512(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y,
                         int thread, int n_threads);
