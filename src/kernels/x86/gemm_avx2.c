@@ -62,20 +62,20 @@ static void pack_group(const conv_shape *s, const gemm_plan *p, const int8_t *w,
     const int taps = s->kernel_h * s->kernel_w;
     uint32_t *b = (uint32_t *)packed;
     int16_t *to = (int16_t *)(b + (size_t)p->blocks * 16);
-    for (int o = 0; o < p->blocks * 16; o++) {
-        uint32_t sum = 0; /* modulo 2^32, as the products will be added */
-        for (int i = 0; o < p->out_c && i < p->depth; i++)
-            sum += (uint32_t)(x_zero * w[(size_t)o * p->depth + i]);
-        b[o] = (bias && o < p->out_c ? (uint32_t)bias[o] : 0) - sum;
-    }
-    for (int block = 0; block < p->blocks; block++)
-        for (int k = 0; k < 2 * p->pairs; k += 2)
-            for (int i = 0; i < 32; i++) {
-                const int o = block * 16 + i / 2, d = k + i % 2; /* d = tap * in_c + channel */
-                const bool real = o < p->out_c && d < p->depth;
-                const size_t at = ((size_t)o * p->in_c + d % p->in_c) * taps + d / p->in_c;
-                *to++ = real ? w[at] : 0;
+    memset(packed, 0, p->group_bytes);
+    for (int o = 0; o < p->out_c; o++, w += p->depth) {
+        int32_t sum = 0;
+        for (int i = 0; i < p->depth; i++)
+            sum += w[i];
+        /* modulo 2^32, as the products will be added */
+        b[o] = (bias ? (uint32_t)bias[o] : 0) - (uint32_t)x_zero * (uint32_t)sum;
+        int16_t *at = to + (size_t)(o / 16) * p->pairs * 32 + o % 16 * 2;
+        for (int tap = 0; tap < taps; tap++)
+            for (int c = 0; c < p->in_c; c++) {
+                const size_t d = (size_t)tap * p->in_c + c;
+                at[d / 2 * 32 + d % 2] = w[(size_t)c * taps + tap];
             }
+    }
 }
 
 void gemm_pack_avx2(const conv_shape *s, const int8_t *w, const int32_t *bias, int x_zero,

@@ -38,10 +38,10 @@ typedef struct gemm_plan {
 
 gemm_plan gemm_plan_avx512vnni(const conv_shape *s);
 
-/* Blocks are as even as they can be: 9 registers are 3 + 3 + 3. */
+/* Blocks of four registers, whose bytes fill a store, and what is left. */
 static inline int gemm_block_start(const gemm_plan *p, int block)
 {
-    return (int)((int64_t)p->vectors * block / p->blocks);
+    return 4 * block < p->vectors ? 4 * block : p->vectors;
 }
 
 #endif
