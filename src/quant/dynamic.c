@@ -222,7 +222,7 @@ static rung_status run(dynamic *d, rung_error *err)
     if (e->failed || d->any)
         return RUNG_OK;
     return fail(err, RUNG_EARGUMENT, "nothing is left to quantize: no chosen operator has a "
-                "constant float32 weight");
+                "constant float32 weight that this mode takes");
 }
 
 rung_status quantize_dynamic(const graph *g, const rung_quant_options *opt, graph **out,

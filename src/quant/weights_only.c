@@ -209,7 +209,7 @@ static rung_status run(weights_only *d, rung_error *err)
     }
     if (!e->failed && !d->any)
         return fail(err, RUNG_EARGUMENT, "nothing is left to quantize: no chosen operator has a "
-                    "constant float32 weight");
+                    "constant float32 weight that this mode takes");
     return e->failed || !d->block ? RUNG_OK : rewrite_raise_opset(e->g, 21, err);
 }
 

@@ -211,6 +211,34 @@ static void names_choose(void **state)
     graph_free(q);
 }
 
+/* Layers that share a weight share its codes, though exporters put Identity between. */
+static void shared_weights_stay_shared(void **state)
+{
+    static const quantize_fn modes[] = { quantize_dynamic, quantize_weights };
+    static const char *const kernels[] = { "product_u8s8", "packed_int8" };
+    const rung_quant_options opt = RUNG_QUANT_OPTIONS;
+    rng r;
+    rng_seed(&r, 11);
+    graph *g = kit_graph(op_find);
+    const int x = kit_input(g, "x", 2, DIMS(3, 20));
+    const int w = kit_random(g, &r, "w", 2, DIMS(20, 20));
+    const int again = kit_node(g, "Identity", "i", 1, IDS(w));
+    const int y = kit_node(g, "MatMul", "a", 2, IDS(x, w));
+    const int z = kit_node(g, "Sigmoid", "s", 1, IDS(y));
+    kit_output(g, kit_node(g, "MatMul", "b", 2, IDS(z, again)));
+    for (int m = 0; m < 2; m++) {
+        graph *q = quantized(g, modes[m], &opt);
+        int n_codes = 0;
+        for (size_t v = 0; v < q->n_values; v++)
+            n_codes += q->values[v].constant && q->values[v].constant->type == RUNG_I8;
+        assert_int_equal(n_codes, 1);
+        /* Behind the Sigmoid of two implementations a code may differ by one. */
+        engine_equals_nodes(q, kernels[m], 2, 0.02);
+        graph_free(q);
+    }
+    graph_free(g);
+}
+
 /* --- weights ---------------------------------------------------------------------------------- */
 
 /* Sums in float32 of k products in any order: k * eps of the sum of magnitudes, which is below
@@ -444,6 +472,7 @@ int main(void)
         cmocka_unit_test(dynamic_conv),
         cmocka_unit_test(dynamic_odd_inputs),
         cmocka_unit_test(names_choose),
+        cmocka_unit_test(shared_weights_stay_shared),
         cmocka_unit_test(weight_products),
         cmocka_unit_test(weight_gemm),
         cmocka_unit_test(weight_conv_and_table),
