@@ -5,6 +5,25 @@
 #include "graph/op.h"
 #include "graph/pass.h"
 
+int exam_output(const node *n, int i)
+{
+    return i < n->n_outputs ? n->outputs[i] : -1;
+}
+
+bool exam_is_integer(const tensor *t)
+{
+    switch (t->type) {
+    case RUNG_U4:
+    case RUNG_I4:
+    case RUNG_U8:
+    case RUNG_I8:
+    case RUNG_U16:
+    case RUNG_I16:
+    case RUNG_I32: return true;
+    default: return false;
+    }
+}
+
 bool exam_is_quantize(const node *n)
 {
     return node_is(n, "QuantizeLinear");
@@ -50,12 +69,12 @@ const node *exam_quantize_behind(const exam *x, int v, const node **clamp)
     const node *user = only_user(x, v);
     if (clamp)
         *clamp = NULL;
-    if (user && (node_is(user, "Relu") || node_is(user, "Clip")) && user->inputs[0] == v) {
+    if (user && (node_is(user, "Relu") || node_is(user, "Clip")) && node_input(user, 0) == v) {
         if (clamp)
             *clamp = user;
-        v = user->outputs[0];
+        v = exam_output(user, 0);
     }
-    for (int i = x->use.first[v]; i < x->use.first[v + 1]; i++)
+    for (int i = v < 0 ? 0 : x->use.first[v]; v >= 0 && i < x->use.first[v + 1]; i++)
         if (exam_is_quantize(&x->g->nodes[x->use.list[i]]))
             return &x->g->nodes[x->use.list[i]];
     return NULL;
@@ -90,8 +109,8 @@ dtype exam_code_type(const exam *x, const node *n)
 bool exam_params(const exam *x, const node *n, double *scale, int64_t *zero)
 {
     const tensor *s = node_constant(x->g, n, 1), *z = node_constant(x->g, n, 2);
-    if (!s || !dtype_is_float(s->type) || tensor_count(s) != 1 || (z && tensor_count(z) != 1) ||
-        (!z && node_input(n, 2) >= 0))
+    if (!s || !dtype_is_float(s->type) || tensor_count(s) != 1 || (!z && node_input(n, 2) >= 0) ||
+        (z && (tensor_count(z) != 1 || !exam_is_integer(z))))
         return false;
     *scale = tensor_get(s, 0);
     *zero = z ? tensor_get_int(z, 0) : 0;

@@ -47,6 +47,10 @@ bool exam_params(const exam *x, const node *n, double *scale, int64_t *zero);
 int exam_n_uses(const exam *x, int v);
 /* Conv, ConvTranspose, Gemm, MatMul with a constant weight behind a DequantizeLinear: that node. */
 const node *exam_weight(const exam *x, const node *n);
+/* Output i, a value id; -1: absent. */
+int exam_output(const node *n, int i);
+/* Whether t holds integers that tensor_get_int can read. */
+bool exam_is_integer(const tensor *t);
 const char *exam_label(const exam *x, const node *n); /* lives as long as x->mem */
 
 #endif

@@ -10,12 +10,11 @@ static int count_users(const exam *x, int v, const node **first)
     int n = 0;
     for (int i = x->use.first[v]; i < x->use.first[v + 1]; i++) {
         const node *user = &x->g->nodes[x->use.list[i]];
-        const node *of_it = user;
-        if (exam_is_dequantize(user) && user->outputs[0] >= 0)
-            n += count_users(x, user->outputs[0], &of_it);
-        else
-            n++;
-        *first = *first ? *first : of_it;
+        const int behind = exam_is_dequantize(user) ? exam_output(user, 0) : -1;
+        const int n_behind = behind < 0 ? 1 : x->use.first[behind + 1] - x->use.first[behind];
+        if (!*first && n_behind)
+            *first = behind < 0 ? user : &x->g->nodes[x->use.list[x->use.first[behind]]];
+        n += n_behind;
     }
     return n;
 }

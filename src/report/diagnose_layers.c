@@ -12,7 +12,7 @@ static void check_weight(const exam *x, const node *n, const node *dq)
 {
     const tensor *zero = node_constant(x->g, dq, 2);
     size_t shifted = 0;
-    for (size_t i = 0; zero && i < tensor_count(zero); i++)
+    for (size_t i = 0; zero && exam_is_integer(zero) && i < tensor_count(zero); i++)
         shifted += tensor_get_int(zero, i) != 0;
     if (shifted)
         diagnose(x->d, "weight-zero-point", exam_label(x, n),
@@ -29,7 +29,8 @@ static void check_bias_scale(const exam *x, const node *n, const node *weight, c
     double scale;
     int64_t zero;
     size_t off = 0;
-    if (!in || !w || !b || !exam_params(x, in, &scale, &zero))
+    if (!in || !w || !b || !dtype_is_float(w->type) || !dtype_is_float(b->type) ||
+        !exam_params(x, in, &scale, &zero))
         return;
     const size_t n_w = tensor_count(w), n_b = tensor_count(b), most = n_w > n_b ? n_w : n_b;
     if ((n_w != 1 && n_w != most) || (n_b != 1 && n_b != most))

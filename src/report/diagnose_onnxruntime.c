@@ -152,7 +152,7 @@ static bool bounds(const exam *x, const node *clamp, double *lo, double *hi)
     *hi = INFINITY;
     for (int i = 1; i < 3 && !relu; i++) {
         const tensor *t = node_constant(x->g, clamp, i);
-        if (node_input(clamp, i) >= 0 && (!t || tensor_count(t) != 1))
+        if (node_input(clamp, i) >= 0 && (!t || !dtype_is_float(t->type) || tensor_count(t) != 1))
             return false;
         if (t)
             *(i == 1 ? lo : hi) = tensor_get(t, 0);
@@ -184,7 +184,7 @@ void diagnose_onnxruntime(const exam *x)
 {
     for (size_t i = 0; i < x->g->n_nodes; i++) {
         const node *n = &x->g->nodes[i], *clamp;
-        if (!n->op || !n->op->lower || n->n_outputs < 1 || n->outputs[0] < 0 ||
+        if (!n->op || !n->op->lower || exam_output(n, 0) < 0 ||
             !exam_has_integer_inputs(x, n))
             continue;
         const node *q = exam_quantize_behind(x, n->outputs[0], &clamp);

@@ -13,7 +13,7 @@ static bool works_on_codes(const node *n)
 /* Behind codes there may be more than one DequantizeLinear, and what moves codes. */
 static void lone_quantize(const exam *x, const node *q)
 {
-    const int v = q->outputs[0];
+    const int v = exam_output(q, 0);
     if (v < 0 || x->g->values[v].is_output || x->captured[v] || !exam_n_uses(x, v))
         return;
     for (int i = x->use.first[v]; i < x->use.first[v + 1]; i++) {
@@ -74,8 +74,8 @@ static void unfused_node(const exam *x, const node *n)
                  "no integer kernel for %s: it runs in float32; leave out the pair before it where "
                  "nothing else needs it",
                  n->op_type);
-    else if (n->outputs[0] >= 0 && exam_has_integer_inputs(x, n) &&
-             !exam_quantize_behind(x, n->outputs[0], NULL))
+    else if (exam_output(n, 0) >= 0 && exam_has_integer_inputs(x, n) &&
+             !exam_quantize_behind(x, exam_output(n, 0), NULL))
         diagnose(x->d, "missing-quantize", exam_label(x, n),
                  "its operands are quantized, its result "
                  "is not: it runs in float32; put a QuantizeLinear and DequantizeLinear behind it");
