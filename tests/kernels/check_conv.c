@@ -67,7 +67,7 @@ static conv_shape random_shape(void)
     s.out_w = between(1, 6);
     s.in_c = between(1, 40);
     s.out_c = one_in(2) ? between(1, 40) : between(1, 200);
-    switch (below(6)) {
+    switch (below(7)) {
     case 0: /* Gemm */
         s.out_h = 1;
         s.out_w = between(1, 40);
@@ -91,6 +91,14 @@ static conv_shape random_shape(void)
         break;
     case 3: /* pointwise with stride */
         s.stride_h = s.stride_w = 2;
+        break;
+    case 4: /* lines of three pixels, tiles of neighbours */
+        s = random_window(s);
+        s.kernel_w = 3;
+        s.stride_w = s.dilation_w = 1;
+        s.pad_left = between(0, 2);
+        s.out_w = between(12, 50);
+        s.in_c = 4 * between(1, 10);
         break;
     default:
         s = random_window(s);

@@ -182,6 +182,7 @@ typedef struct block_in {
     const int8_t *w;
     const ptrdiff_t *offset; /* [taps] */
     int taps, quads;
+    bool shared; /* lines of three pixels, whose rows are one pixel apart: tile_shared */
 } block_in;
 
 /* The steps of four in [at, end) from each row's base: `sets` at once, each into accumulators of
@@ -241,12 +242,58 @@ INLINE void tile(int mr, int nv, const block_in *in, row_cursor *rows, const blo
     store_tile(b, mr, nv, acc[0]);
 }
 
+/* 16 rows of one register, neighbours in a line, of a kernel three pixels wide: a pixel is loaded
+ * once for the three rows that read it. With one load for each product the loads would be the
+ * limit. */
+INLINE void tile_shared(const block_in *in, row_cursor *rows, block_out b)
+{
+    const int quads = in->quads / 3; /* of a pixel */
+    const int8_t *w = in->w;
+    __m512i acc[2][8][4];
+    UNROLL
+    for (int r = 0; r < 16; r++)
+        acc[r / 8][r % 8][0] = _mm512_loadu_si512(b.bias);
+    for (int t = 0; t < in->taps; t++, w += 2 * 64 * (ptrdiff_t)quads) {
+        const uint8_t *x = rows->at + in->offset[t];
+        for (int q = 0; q < quads; q++, x += 4, w += 64) {
+            __m512i c[3];
+            UNROLL
+            for (int k = 0; k < 3; k++)
+                c[k] = _mm512_loadu_si512(w + k * 64 * (ptrdiff_t)quads);
+            const uint8_t *at = x;
+            UNROLL
+            for (int i = 0; i < 18; i++, at += rows->step) {
+                __asm__("" : "+r"(at)); /* 18 offsets would not stay in registers */
+                const __m512i pixel = broadcast4(at);
+                UNROLL
+                for (int k = 0; k < 3; k++) {
+                    const int r = i - k;
+                    if (r >= 0 && r < 16)
+                        acc[r / 8][r % 8][0] = dpbusd(acc[r / 8][r % 8][0], pixel, c[k]);
+                }
+            }
+        }
+    }
+    cursor_step(rows, 16);
+    store_tile(&b, 8, 1, acc[0]);
+    b.y += 8 * b.y_stride;
+    store_tile(&b, 8, 1, acc[1]);
+}
+
 /* n rows by tiles of mr, then 4, 2, 1. */
 INLINE void tiles(int mr, int nv, const block_in *in, row_cursor rows, size_t n, block_out b)
 {
     size_t i = 0;
-    for (; i + mr <= n; i += mr, b.y += mr * b.y_stride)
-        tile(mr, nv, in, &rows, &b);
+    while (i + mr <= n) {
+        const bool shared = nv == 1 && in->shared && i + 16 <= n && rows.x + 16 <= rows.width;
+        const int done = shared ? 16 : mr;
+        if (shared)
+            tile_shared(in, &rows, b);
+        else
+            tile(mr, nv, in, &rows, &b);
+        i += done;
+        b.y += done * b.y_stride;
+    }
     for (; i + 4 <= n; i += 4, b.y += 4 * b.y_stride)
         tile(4, nv, in, &rows, &b);
     for (; i + 2 <= n; i += 2, b.y += 2 * b.y_stride)
@@ -345,6 +392,8 @@ static void run_group(const gemm_call *c, const row_cursor *rows, size_t first, 
     const int32_t *bias = (const int32_t *)(const void *)(c->packed + g * p->group_bytes);
     const int8_t *w = (const int8_t *)(bias + (size_t)p->vectors * 16);
     const size_t vector_bytes = (size_t)p->taps * p->quads * 64;
+    const bool shared =
+        p->kind == LINES && c->s->kernel_w == 3 && c->s->stride_w == 1 && p->in_c % 4 == 0;
     for (int block = (int)c->b0; block < (int)c->b1; block++) {
         const int v0 = gemm_block_start(p, block), v1 = gemm_block_start(p, block + 1);
         const size_t column = (size_t)g * p->out_c + 16 * (size_t)v0;
@@ -358,7 +407,7 @@ static void run_group(const gemm_call *c, const row_cursor *rows, size_t first, 
                              .hi = (int8_t)c->q->hi,
                              .bounded = c->bounded,
                              .order = lane_order};
-        const block_in in = {w + v0 * vector_bytes, c->offset, p->taps, p->quads};
+        const block_in in = {w + v0 * vector_bytes, c->offset, p->taps, p->quads, shared};
         switch (v1 - v0) {
         case 1:
             block_1(&in, rows, n, &b);
