@@ -125,6 +125,11 @@ typedef struct fit {
 
 /* Mean squared error of the layer's outputs (behind its Relu) on the check rows. */
 double fit_error(const fit *f, const rounding *r);
+/* The same with the float weights and the bias as it is: what the inputs alone do. */
+double fit_float_error(const fit *f);
+/* f->e->x holds inputs before their pair, not centred, and is quantized here; with `search` the pair's
+ * parameters (of value root) are chosen anew before (method_ranges.c). */
+rung_status choose_range(recipe *r, const fit *f, int root, bool search, rung_error *err);
 /* Tries the methods and gives the rounding of least error, in f->mem; *name says which method it is,
  * NULL: none is better than f->now. */
 rung_status fit_layer(const fit *f, rounding *best, const char **name, double *before,

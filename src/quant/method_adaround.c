@@ -87,7 +87,8 @@ static void step_output(learner *a, size_t o, int t, pass_memory *p)
     const float done = t < WARM ? 0 : (float)(t - WARM) / (STEPS - WARM);
     const float beta = BETA_TO + (BETA_FROM - BETA_TO) * (1 - done);
     const float weight = t < WARM ? 0 : REGULARISE;
-    const float correct1 = 1 - powf(0.9f, (float)(t + 1)), correct2 = 1 - powf(0.999f, (float)(t + 1));
+    const float correct1 = 1 - powf(0.9f, (float)(t + 1));
+    const float correct2 = 1 - powf(0.999f, (float)(t + 1));
     weights_now(a, o, p);
     errors_now(a, o, a->pick[t], p);
     memset(p->q, 0, in * sizeof *p->q); /* from here on the gradient */
@@ -100,8 +101,8 @@ static void step_output(learner *a, size_t o, int t, pass_memory *p)
     for (size_t i = 0; i < in; i++) {
         const size_t at = o * in + i;
         const float u = 2 * p->h[i] - 1;
-        const float pull = weight > 0 ? -2 * weight * beta * powf(fabsf(u), beta - 1) * copysignf(1, u)
-                                      : 0;
+        const float steep = weight * beta * powf(fabsf(u), beta - 1);
+        const float pull = -2 * copysignf(steep, u);
         const float grad = (p->q[i] * (float)in + pull) * p->slope[i];
         a->m[at] = 0.9f * a->m[at] + 0.1f * grad;
         a->s[at] = 0.999f * a->s[at] + 0.001f * grad * grad;

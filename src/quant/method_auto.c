@@ -47,79 +47,141 @@ static rung_status add_biases(graph *g, rung_error *err)
     return st;
 }
 
-/* --- equalization ----------------------------------------------------------------------------- */
-
-static rung_status try_equalized(recipe *r, recipe *other, const graph *reference, dataset *data,
-                                 const samples *s, double *db, rung_error *err)
-{
-    size_t n = 0;
-    double with = 0;
-    const qsettings set = qconfig_resolve(r->rules, r->opt, NULL);
-    rung_quant_options opt = *r->opt; /* as the qconfig has it for the whole model */
-    opt.per_tensor = set.per_tensor;
-    opt.weight_bits = set.weight_bits;
-    rung_status st = graph_clone(r->g, &other->g, err);
-    if (st != RUNG_OK || (st = methods_equalize(other->g, s, &opt, &n, err)) != RUNG_OK ||
-        !n || (st = recipe_begin(other, data, err)) != RUNG_OK ||
-        (st = judge(other, reference, s, &with, err)) != RUNG_OK)
-        return st;
-    if (with <= *db) {
-        diagnose(r->diag, "method-undone", "equalize", "equalizing %zu groups of tensors gives %.2f "
-                 "dB instead of %.2f dB: undone", n, with, *db);
-        return RUNG_OK;
-    }
-    diagnose(r->diag, "method", "equalize", "%zu groups of tensors equalized: %.2f dB instead of "
-             "%.2f dB on samples kept apart", n, with, *db);
-    diagnostics *diag = r->diag;
-    const recipe swap = *r;
-    *r = *other;
-    *other = swap;
-    r->diag = diag;
-    *db = with;
-    return RUNG_OK;
-}
-
-static rung_status equalize(recipe *r, const graph *reference, dataset *data, const samples *s,
-                            double *db, rung_error *err)
-{
-    recipe other = { .opt = r->opt, .rules = r->rules };
-    const rung_status st = try_equalized(r, &other, reference, data, s, db, err);
-    recipe_free(&other);
-    graph_free(other.g);
-    return st;
-}
-
 /* --- layers ----------------------------------------------------------------------------------- */
+
+/* What a walk over the layers changes; the arrays it points to it leaves alone. */
+typedef struct snapshot {
+    const tensor **constants;
+    int8_t       **codes;
+    float        **scales;
+    qparams       *params;
+} snapshot;
+
+static bool remember(const recipe *r, snapshot *s)
+{
+    const size_t n = r->n_values;
+    s->constants = arena_zero(r->mem, n, sizeof *s->constants);
+    s->codes = arena_copy(r->mem, r->codes, n * sizeof *s->codes);
+    s->scales = arena_copy(r->mem, r->scales, n * sizeof *s->scales);
+    s->params = arena_copy(r->mem, r->params, n * sizeof *s->params);
+    for (size_t v = 0; s->constants && v < n; v++)
+        s->constants[v] = r->g->values[v].constant;
+    return s->constants && s->codes && s->scales && s->params;
+}
+
+static void restore(const recipe *r, const snapshot *s)
+{
+    memcpy(r->codes, s->codes, r->n_values * sizeof *s->codes);
+    memcpy(r->scales, s->scales, r->n_values * sizeof *s->scales);
+    memcpy(r->params, s->params, r->n_values * sizeof *s->params);
+    for (size_t v = 0; v < r->n_values; v++)
+        r->g->values[v].constant = s->constants[v];
+}
 
 static rung_status fit_layers(recipe *r, const graph *reference, const samples *s, unsigned methods,
                               double *db, rung_error *err)
 {
     double with = 0;
-    const recipe before = *r;
+    snapshot before;
     rung_status st;
-    const tensor **constants = arena_zero(r->mem, r->n_values, sizeof *constants);
-    int8_t **codes = arena_copy(r->mem, r->codes, r->n_values * sizeof *codes);
-    float **scales = arena_copy(r->mem, r->scales, r->n_values * sizeof *scales);
-    if (!constants || !codes || !scales)
-        return fail_memory(err, "layers", r->n_values * sizeof *constants);
-    for (size_t v = 0; v < r->n_values; v++)
-        constants[v] = r->g->values[v].constant;
+    if (!remember(r, &before))
+        return fail_memory(err, "layers", r->n_values * sizeof *before.params);
     if ((st = methods_walk(r, s, methods, err)) != RUNG_OK ||
         (st = judge(r, reference, s, &with, err)) != RUNG_OK)
         return st;
     if (with > *db) {
-        diagnose(r->diag, "method", "layers", "fitted: %.2f dB instead of %.2f dB on samples kept "
-                 "apart", with, *db);
+        diagnose(r->diag, "method", "layers",
+                 "fitted one by one: %.2f dB instead of %.2f dB on samples kept apart", with, *db);
         *db = with;
         return RUNG_OK;
     }
-    diagnose(r->diag, "method-undone", "layers", "fitted, they give %.2f dB instead of %.2f dB: "
-             "undone", with, *db);
-    memcpy(before.codes, codes, r->n_values * sizeof *codes);
-    memcpy(before.scales, scales, r->n_values * sizeof *scales);
-    for (size_t v = 0; v < r->n_values; v++)
-        r->g->values[v].constant = constants[v];
+    diagnose(r->diag, "method-undone", "layers",
+             "fitted one by one they give %.2f dB instead of %.2f dB on samples kept apart", with,
+             *db);
+    restore(r, &before);
     return RUNG_OK;
+}
+
+/* --- attempts --------------------------------------------------------------------------------- */
+
+/* A way through all methods: with equalization and without it. */
+typedef struct attempt {
+    recipe       r;
+    diagnostics *said; /* about it: kept when it is taken */
+    double       db;
+} attempt;
+
+static rung_status attempt_fit(attempt *a, const graph *reference, const samples *s,
+                               unsigned methods, rung_error *err)
+{
+    diagnostics *diag = a->r.diag;
+    a->r.diag = a->said = diagnostics_new();
+    const rung_status st = fit_layers(&a->r, reference, s, methods, &a->db, err);
+    a->r.diag = diag;
+    return st;
+}
+
+/* *n = 0: nothing can be equalized, and the attempt goes no further. */
+static rung_status attempt_equalize(attempt *a, const graph *reference, dataset *data,
+                                    const samples *s, size_t *n, rung_error *err)
+{
+    rung_status st;
+    if ((st = graph_clone(reference, &a->r.g, err)) != RUNG_OK ||
+        (st = methods_equalize(a->r.g, s, a->r.opt, n, err)) != RUNG_OK || !*n ||
+        (st = recipe_begin(&a->r, data, err)) != RUNG_OK)
+        return st;
+    return judge(&a->r, reference, s, &a->db, err);
+}
+
+/* Both are fitted, unless equalization is ahead already: then it will be in the end. */
+static rung_status attempt_both(attempt *plain, attempt *equal, size_t n, const graph *reference,
+                                const samples *s, unsigned methods, rung_error *err)
+{
+    rung_status st = RUNG_OK;
+    if (!(methods & BY_LAYER))
+        return RUNG_OK;
+    if (!n || equal->db <= plain->db)
+        st = attempt_fit(plain, reference, s, methods, err);
+    if (st == RUNG_OK && n)
+        st = attempt_fit(equal, reference, s, methods, err);
+    return st;
+}
+
+static void take_over(recipe *r, attempt *a)
+{
+    diagnostics *diag = r->diag;
+    const recipe swap = *r;
+    *r = a->r;
+    a->r = swap;
+    r->diag = diag;
+}
+
+static rung_status attempt_all(recipe *r, const graph *reference, dataset *data, const samples *s,
+                               unsigned methods, rung_error *err)
+{
+    attempt plain = { .r = *r }, equal = { .r = { .opt = r->opt, .rules = r->rules } };
+    size_t n = 0;
+    rung_status st = judge(&plain.r, reference, s, &plain.db, err);
+    if (st == RUNG_OK && methods & RUNG_METHOD_EQUALIZE)
+        st = attempt_equalize(&equal, reference, data, s, &n, err);
+    if (st == RUNG_OK)
+        st = attempt_both(&plain, &equal, n, reference, s, methods, err);
+    *r = plain.r;
+    const bool better = n && equal.db > plain.db;
+    if (st == RUNG_OK && n)
+        diagnose(r->diag, better ? "method" : "method-undone", "equalize",
+                 "%zu groups of tensors equalized: %.2f dB, %.2f dB without, on samples kept apart",
+                 n, equal.db, plain.db);
+    if (st == RUNG_OK && better)
+        take_over(r, &equal);
+    const diagnostics *said = better ? equal.said : plain.said;
+    for (size_t i = 0; said && i < said->n; i++)
+        diagnose(r->diag, said->list[i].code, said->list[i].where, "%s", said->list[i].message);
+    diagnostics_free(plain.said);
+    diagnostics_free(equal.said);
+    recipe_free(&equal.r);
+    graph_free(equal.r.g);
+    return st;
 }
 
 rung_status methods_apply(recipe *r, dataset *data, rung_error *err)
@@ -127,7 +189,6 @@ rung_status methods_apply(recipe *r, dataset *data, rung_error *err)
     const unsigned methods = r->opt->methods ? r->opt->methods : CHEAP;
     samples s = { 0 };
     graph *reference = NULL;
-    double db = 0;
     rung_status st;
     if (methods & RUNG_METHOD_NONE)
         return recipe_begin(r, data, err);
@@ -137,12 +198,7 @@ rung_status methods_apply(recipe *r, dataset *data, rung_error *err)
         (st = samples_load(r->g, data, r->opt, &s, err)) != RUNG_OK)
         goto done;
     s.n_threads = s.n_threads > 0 ? s.n_threads : omp_get_num_procs();
-    if ((st = judge(r, reference, &s, &db, err)) != RUNG_OK)
-        goto done;
-    if (methods & RUNG_METHOD_EQUALIZE)
-        st = equalize(r, reference, data, &s, &db, err);
-    if (st == RUNG_OK && methods & BY_LAYER)
-        st = fit_layers(r, reference, &s, methods, &db, err);
+    st = attempt_all(r, reference, data, &s, methods, err);
 done:
     samples_free(&s);
     graph_free(reference);

@@ -52,7 +52,8 @@ rung_status equalizer_measure(equalizer *q, const samples *s, rung_error *err)
     if (!observe || !q->stats)
         return fail_memory(err, "statistics of channels", q->n_elements * sizeof *q->stats);
     for (size_t v = 0; v < q->g->n_values; v++)
-        observe[v] = q->base[v] >= 0 && q->places[v].kind != PLACE_NONE && !q->g->values[v].is_input;
+        observe[v] =
+            q->base[v] >= 0 && q->places[v].kind != PLACE_NONE && !q->g->values[v].is_input;
     m.run = (runner){ .observe = observe, .tap = show, .ctx = &m };
     return samples_run(s, q->g, 0, s->n_fit, &m.run, err);
 }

@@ -6,7 +6,7 @@
 #include "graph/pass.h"
 #include "quant/equalize.h"
 
-#define HEADROOM 0.75 /* of a Clip's bound: other data may reach further than calibration's */
+#define HEADROOM 0.95 /* of a Clip's bound: other data may reach further than calibration's */
 
 size_t channels_of_value(const equalizer *q, int v)
 {
@@ -115,8 +115,9 @@ static bool link_pad(equalizer *q, const node *n)
 static bool link_slice(equalizer *q, const node *n)
 {
     const tensor *axes = node_constant(q->g, n, 3);
+    const int rank = q->info[n->inputs[0]].rank;
     for (size_t i = 0; axes && i < tensor_count(axes); i++)
-        if (tensor_get_int(axes, i) == 1 || tensor_get_int(axes, i) == 1 - q->info[n->inputs[0]].rank)
+        if (tensor_get_int(axes, i) == 1 || tensor_get_int(axes, i) == 1 - rank)
             return false;
     return axes && join_same(q, n->outputs[0], n->inputs[0]);
 }

@@ -10,11 +10,9 @@
 
 #include "quant/equalize.h"
 
-#define SHARE (1.0 / 16)   /* added to each channel's use: a channel that hardly fires in calibration
-                            * may fire elsewhere, and beyond a factor of 16 there is nothing to gain */
+#define SHARE (1.0 / 128)  /* added to each channel's use: one that hardly fires in calibration may
+                            * fire elsewhere, and beyond such a factor there is nothing to gain */
 #define FLOOR (1.0 / 1024) /* of weights */
-#define TAIL 7             /* in standard deviations: ranges of least error reach no further (that of a
-                            * Laplace distribution in 8 bits) */
 
 /* factor = use^-a * column^b * row^-c, each relative to the largest of its tensor: how much of the
  * range the channel uses, how large the weights behind it and before it are. */
@@ -47,19 +45,16 @@ static double channel_width(const channel_stats *s)
 
 static double width_of(const equalizer *q, int v)
 {
-    double lo = 0, hi = 0, squares = 0, count = 0;
+    double lo = 0, hi = 0;
     for (size_t c = 0; c < channels_of_value(q, v); c++) {
         const channel_stats *s = &q->stats[(size_t)q->base[v] + c];
         const double f = factor_of(q, v, c);
         if (s->count > 0) {
             lo = fmin(lo, s->lo * f);
             hi = fmax(hi, s->hi * f);
-            squares += s->squares * f * f;
-            count += s->count;
         }
     }
-    const double tail = count > 0 ? TAIL * sqrt(squares / count) : 0;
-    return fmin(hi, tail) - fmax(lo, -tail);
+    return hi - lo;
 }
 
 /* Of the tensors of one family. */
@@ -244,9 +239,9 @@ static void measure_linear(search *s, const linear *n)
         double row = 0;
         for (size_t i = 0; i < in; i++) {
             const double w = n->largest[o * in + i] / most;
+            const size_t c = o / n->l.out * in + i;
             if (q->base[n->l.x] >= 0)
-                raise_to(&s->column[element_root(q, (size_t)q->base[n->l.x] + o / n->l.out * in + i)],
-                         w);
+                raise_to(&s->column[element_root(q, (size_t)q->base[n->l.x] + c)], w);
             row = fmax(row, w);
         }
         if (q->base[n->l.y] >= 0)

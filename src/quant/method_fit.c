@@ -76,24 +76,18 @@ static double row_squares(const fit *f, const float *w, const double *offset, si
     return squares;
 }
 
-double fit_error(const fit *f, const rounding *r)
+/* Of weights w [rows][in] and offsets to the centred output. NaN: memory is out. */
+static double error_of(const fit *f, const float *w, const double *offset)
 {
     const layer *l = f->l;
     const size_t rows = l->groups * l->out, from = f->e->fit_rows < f->e->rows ? f->e->fit_rows : 0;
     arena *mem = arena_new();
-    float *w = mem ? arena_zero(mem, rows * l->in, sizeof *w) : NULL;
     float *back = mem ? arena_zero(mem, rows * l->in, sizeof *back) : NULL;
     float *sums = mem ? arena_zero(mem, rows * (size_t)f->n_threads, sizeof *sums) : NULL;
-    double *offset = mem ? arena_zero(mem, rows, sizeof *offset) : NULL;
     double *each = mem ? arena_zero(mem, f->e->rows, sizeof *each) : NULL, all = 0;
-    if (!w || !back || !sums || !offset || !each) {
+    if (!back || !sums || !each) {
         arena_free(mem);
         return NAN;
-    }
-    for (size_t o = 0; o < rows; o++) {
-        for (size_t i = 0; i < l->in; i++)
-            w[o * l->in + i] = (float)r->codes[o * l->in + i] * r->scales[o];
-        offset[o] = offset_of(f, r, o);
     }
     for (size_t g = 0; g < l->groups; g++)
         transpose(w + g * l->out * l->in, l->out, l->in, back + g * l->out * l->in);
@@ -108,6 +102,39 @@ double fit_error(const fit *f, const rounding *r)
         all += each[i];
     arena_free(mem);
     return all / (double)(f->e->rows - from);
+}
+
+double fit_error(const fit *f, const rounding *r)
+{
+    const size_t in = f->l->in, rows = f->l->groups * f->l->out;
+    arena *mem = arena_new();
+    float *w = mem ? arena_zero(mem, rows * in, sizeof *w) : NULL;
+    double *offset = mem ? arena_zero(mem, rows, sizeof *offset) : NULL, error = NAN;
+    for (size_t o = 0; w && offset && o < rows; o++) {
+        for (size_t i = 0; i < in; i++)
+            w[o * in + i] = (float)r->codes[o * in + i] * r->scales[o];
+        offset[o] = offset_of(f, r, o);
+    }
+    if (w && offset)
+        error = error_of(f, w, offset);
+    arena_free(mem);
+    return error;
+}
+
+double fit_float_error(const fit *f)
+{
+    const size_t in = f->l->in, rows = f->l->groups * f->l->out;
+    arena *mem = arena_new();
+    double *offset = mem ? arena_zero(mem, rows, sizeof *offset) : NULL, error = NAN;
+    for (size_t o = 0; offset && o < rows; o++) {
+        offset[o] = f->now->bias[o];
+        for (size_t i = 0; i < in; i++)
+            offset[o] += (double)f->w[o * in + i] * f->e->x_mean[o / f->l->out * in + i];
+    }
+    if (offset)
+        error = error_of(f, f->w, offset);
+    arena_free(mem);
+    return error;
 }
 
 /* --- candidates ------------------------------------------------------------------------------- */
@@ -164,7 +191,8 @@ static void round_nearest(const bench *b, const float *w)
 {
     for (size_t o = 0; o < b->rows; o++)
         for (size_t i = 0; i < b->in; i++)
-            b->trial.codes[o * b->in + i] = nearest(w[o * b->in + i], b->trial.scales[o], b->f->top);
+            b->trial.codes[o * b->in + i] =
+                nearest(w[o * b->in + i], b->trial.scales[o], b->f->top);
 }
 
 /* One row, the input of largest variance first: the error of each code is carried to the inputs that

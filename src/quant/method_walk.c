@@ -37,7 +37,8 @@ typedef struct walk {
     float         *x;
     runner         run;
     rung_error    *err;
-    size_t         n_changed;
+    bool           search; /* ranges, too */
+    bool          *ranged; /* by value id: its range was chosen here */
 } walk;
 
 static size_t samples_before(const walk *w, size_t batch_index)
@@ -163,6 +164,14 @@ static rung_status cut_to(graph *g, int v, rung_error *err)
     return st == RUNG_OK ? rewrite_remove_dead(g, err) : st;
 }
 
+/* x -> QuantizeLinear -> DequantizeLinear -> v: x, or v where there is no pair. */
+static int before_pair(const graph *g, int v)
+{
+    const int dq = g->values[v].producer, codes = dq < 0 ? -1 : g->nodes[dq].inputs[0];
+    const int q = codes < 0 ? -1 : g->values[codes].producer;
+    return q < 0 || strcmp(g->nodes[q].op_type, "QuantizeLinear") ? v : g->nodes[q].inputs[0];
+}
+
 static rung_status collect_inputs(walk *w, stop *p, rung_error *err)
 {
     graph *q = NULL;
@@ -171,7 +180,7 @@ static rung_status collect_inputs(walk *w, stop *p, rung_error *err)
     rung_status st = mem ? recipe_graph(w->r, mem, &q, &map, err)
                          : fail_memory(err, "a model to run", sizeof *q);
     if (st == RUNG_OK)
-        st = cut_to(q, map[p->l.x] >= 0 ? map[p->l.x] : p->l.x, err);
+        st = cut_to(q, before_pair(q, map[p->l.x] >= 0 ? map[p->l.x] : p->l.x), err);
     w->now = p;
     w->run = (runner){ .after = take_inputs, .ctx = w };
     if (st == RUNG_OK)
@@ -271,6 +280,7 @@ static rung_status keep_rounding(recipe *r, const layer *l, const rounding *best
 static rung_status solve(walk *w, const stop *p, arena *mem, rung_error *err)
 {
     const layer *l = &p->l;
+    const int root = w->r->places[l->x].shares;
     const size_t rows = l->groups * l->out, n_fit = samples_before(w, w->s->n_fit) * p->per;
     evidence e = { .rows = p->rows, .fit_rows = n_fit, .x = w->x, .y = p->y,
                    .x_mean = arena_zero(mem, l->groups * l->in, sizeof(double)),
@@ -285,14 +295,19 @@ static rung_status solve(walk *w, const stop *p, arena *mem, rung_error *err)
         return fail_memory(err, "fitting a layer", rows * l->in);
     layer_weight(l, w->r->g->values[l->weight].constant->data, weight);
     current_rounding(w->r, l, weight, &now);
+    const fit f = { .l = l, .e = &e, .w = weight, .now = &now, .least = least,
+                    .top = weight_top_of(w->r, l->weight), .mem = mem,
+                    .per_tensor = w->r->places[l->weight].axis < 0, .has_bias = l->bias >= 0,
+                    .methods = w->methods, .seed = w->r->opt->seed + l->node,
+                    .n_threads = w->s->n_threads };
+    rung_status st = choose_range(w->r, &f, root, w->search && !w->ranged[root], err);
+    if (st != RUNG_OK)
+        return st;
+    w->ranged[root] = true;
     smallest_scales(w->r, l, &now, least);
     centre(e.x, e.rows, n_fit, l->groups * l->in, e.x_mean);
     centre(e.y, e.rows, n_fit, rows, e.y_mean);
-    const fit f = { .l = l, .e = &e, .w = weight, .now = &now, .least = least, .top = weight_top_of(w->r, l->weight),
-                    .per_tensor = w->r->places[l->weight].axis < 0, .has_bias = l->bias >= 0,
-                    .methods = w->methods, .mem = mem, .seed = w->r->opt->seed + l->node,
-                    .n_threads = w->s->n_threads };
-    const rung_status st = fit_layer(&f, &best, &name, &before, &after, err);
+    st = fit_layer(&f, &best, &name, &before, &after, err);
     if (st != RUNG_OK)
         return st;
     char label[NODE_LABEL_SIZE];
@@ -302,7 +317,6 @@ static rung_status solve(walk *w, const stop *p, arena *mem, rung_error *err)
                  "error of its output");
         return RUNG_OK;
     }
-    w->n_changed++;
     return keep_rounding(w->r, l, &best, err);
 }
 
@@ -335,13 +349,14 @@ static rung_status find_stops(walk *w, arena *mem, rung_error *err)
     uses u;
     const rung_status st = graph_uses(r->g, mem, &u, err);
     w->stops = arena_zero(mem, r->n_nodes, sizeof *w->stops);
-    if (st != RUNG_OK || !w->stops)
+    w->ranged = arena_zero(mem, r->n_values, sizeof *w->ranged);
+    if (st != RUNG_OK || !w->stops || !w->ranged)
         return st == RUNG_OK ? fail_memory(err, "layers", r->n_nodes * sizeof *w->stops) : st;
     for (size_t i = 0; i < r->n_nodes; i++) {
         stop *p = &w->stops[w->n];
         if (!r->quantized[i] || !layer_of(r->g, r->info, &u, i, &p->l) ||
             u.first[p->l.weight + 1] - u.first[p->l.weight] != 1 ||
-            r->places[p->l.weight].kind != PLACE_WEIGHT || r->params[p->l.x].scale <= 0 ||
+            r->places[p->l.weight].kind != PLACE_WEIGHT || !(r->params[p->l.x].scale > 0) ||
             rows_wanted(&p->l) < 16)
             continue;
         w->n++;
@@ -353,6 +368,7 @@ rung_status methods_walk(recipe *r, const samples *s, unsigned methods, rung_err
 {
     walk w = { .r = r, .s = s, .methods = methods };
     arena *mem = arena_new();
+    w.search = r->opt->methods == RUNG_METHOD_AUTO && r->opt->range == RUNG_RANGE_DEFAULT;
     graph *reference = NULL; /* r->g changes its biases on the way */
     progress bar;
     rung_status st = mem ? find_stops(&w, mem, err) : fail_memory(err, "layers", sizeof w);
