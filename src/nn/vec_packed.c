@@ -18,9 +18,16 @@ static inline codes load_codes(const uint8_t *p)
     return v;
 }
 
+/* gcc 12 makes scalar code of __builtin_convertvector from bytes. */
 static inline vec to_floats(codes v)
 {
+#if defined(__AVX512F__)
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32((__m128i)v));
+#elif defined(__AVX2__)
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)v)));
+#else
     return __builtin_convertvector(v, vec);
+#endif
 }
 
 ALWAYS_INLINE void unpack_block(const vec_packed *w, bool half, const uint8_t *from, size_t n,
