@@ -32,7 +32,7 @@ static bool lookup(const word *list, const char *name, int *value)
 
 static const word method_words[] = {
     { "auto", RUNG_METHOD_AUTO }, { "none", RUNG_METHOD_NONE }, { "equalize", RUNG_METHOD_EQUALIZE },
-    { "bias", RUNG_METHOD_BIAS }, { "clip", RUNG_METHOD_CLIP }, { "smooth", RUNG_METHOD_SMOOTH },
+    { "bias", RUNG_METHOD_BIAS }, { "clip", RUNG_METHOD_CLIP },
     { "adaround", RUNG_METHOD_ADAROUND }, { "gptq", RUNG_METHOD_GPTQ }, { NULL, 0 } };
 
 /* "auto", "none", or names of methods joined by commas. */
@@ -87,7 +87,7 @@ static int take_options(const options *o, rung_quant_options *q, int *mode)
                        o->weight_scheme);
     unsigned methods = RUNG_METHOD_AUTO;
     if (!take_methods(o->method, &methods))
-        return misused(&cmd_quantize, "--method '%s': auto, none, or of equalize, bias, clip, smooth, "
+        return misused(&cmd_quantize, "--method '%s': auto, none, or of equalize, bias, clip, "
                        "gptq, adaround those that are wanted, joined by commas", o->method);
     *q = (rung_quant_options){
         .size = sizeof *q, .range = (rung_range)range, .percentile = o->percentile,
@@ -213,7 +213,7 @@ const command cmd_quantize = {
     "  --reduce-range         ranges of activations for one bit less, as PyTorch's x86 has\n"
     "  --act-symmetric        zero point in the middle of the type\n"
     "  --method M,M...        auto (default): the cheap methods, each kept where it measurably helps;\n"
-    "                         none; or of equalize, bias, clip, smooth, gptq, adaround\n"
+    "                         none; or of equalize, bias, clip, gptq, adaround\n"
     "  --threads N            default: all processors\n"
     "  --batch N              samples at a time; default by the model's size\n"
     "  --quiet                no progress\n\n"

@@ -140,12 +140,11 @@ typedef enum rung_range {
 typedef enum rung_method {
     RUNG_METHOD_AUTO = 0,     /* the cheap ones, each kept only where it measurably helps */
     RUNG_METHOD_NONE = 1,
-    RUNG_METHOD_EQUALIZE = 2, /* cross-layer equalization and bias absorption (Nagel 2019) */
+    RUNG_METHOD_EQUALIZE = 2, /* cross-layer equalization (Nagel 2019) */
     RUNG_METHOD_BIAS = 4,     /* empirical bias correction (Nagel 2019) */
     RUNG_METHOD_CLIP = 8,     /* weight scales of least squared error */
-    RUNG_METHOD_SMOOTH = 16,  /* SmoothQuant (Xiao 2022) */
-    RUNG_METHOD_ADAROUND = 32, /* learned rounding (Nagel 2020) */
-    RUNG_METHOD_GPTQ = 64,    /* rounding with error feedback (Frantar 2022) */
+    RUNG_METHOD_ADAROUND = 16, /* learned rounding (Nagel 2020) */
+    RUNG_METHOD_GPTQ = 32,    /* rounding with error feedback (Frantar 2022) */
 } rung_method;
 
 typedef struct rung_quant_options {

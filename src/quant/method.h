@@ -6,8 +6,8 @@
 #include "measure/measure.h"
 #include "quant/parts.h"
 
-/* Fills r (r->g, opt, diag are set) with parameters, scales and codes by the methods of r->opt. What
- * makes the error larger is undone and reported. */
+/* Fills r (r->g, opt, diag are set) with parameters, scales and codes by the methods of r->opt.
+ * What makes the error larger is undone and reported. */
 rung_status methods_apply(recipe *r, dataset *data, rung_error *err);
 
 /* --- samples in memory (method_samples.c) ----------------------------------------------------- */
@@ -102,8 +102,8 @@ typedef struct evidence {
     double *x_mean, *y_mean;
 } evidence;
 
-/* A layer's numbers: codes [groups * out][in], scales [groups * out] (per tensor all the same), bias
- * [groups * out]. */
+/* A layer's numbers: codes [groups * out][in], scales [groups * out] (per tensor all the same),
+ * bias [groups * out]. */
 typedef struct rounding {
     int8_t *codes;
     float  *scales, *bias;
@@ -127,17 +127,17 @@ typedef struct fit {
 double fit_error(const fit *f, const rounding *r);
 /* The same with the float weights and the bias as it is: what the inputs alone do. */
 double fit_float_error(const fit *f);
-/* f->e->x holds inputs before their pair, not centred, and is quantized here; with `search` the pair's
- * parameters (of value root) are chosen anew before (method_ranges.c). */
+/* f->e->x holds inputs before their pair, not centred, and is quantized here; with `search` the
+ * pair's parameters (of value root) are chosen anew before (method_ranges.c). */
 rung_status choose_range(recipe *r, const fit *f, int root, bool search, rung_error *err);
-/* Tries the methods and gives the rounding of least error, in f->mem; *name says which method it is,
- * NULL: none is better than f->now. */
+/* Tries the methods and gives the rounding of least error, in f->mem; *name says which method it
+ * is, NULL: none is better than f->now. */
 rung_status fit_layer(const fit *f, rounding *best, const char **name, double *before,
                       double *after, rung_error *err);
 /* Scales of least squared error for rows w, each input weighted by weight[group * in + i] (NULL:
  * equally): a search from the largest magnitude downwards. */
-void clip_scales(const float *w, size_t groups, size_t out, size_t in, const double *weight, int top,
-                 bool per_tensor, int n_threads, float *scales);
+void clip_scales(const float *w, size_t groups, size_t out, size_t in, const double *weight,
+                 int top, bool per_tensor, int n_threads, float *scales);
 /* AdaRound (method_adaround.c): codes by learned rounding of w at r's scales; r's bias is kept. */
 rung_status adaround(const fit *f, const float *w, const rounding *r, rung_error *err);
 
@@ -148,8 +148,8 @@ rung_status methods_walk(recipe *r, const samples *s, unsigned methods, rung_err
 
 /* --- equalization (method_equalize.c) --------------------------------------------------------- */
 
-/* Rescales channels of g (split_roles done), which computes the same function; *n_changed: groups of
- * tensors that were. */
+/* Rescales channels of g (split_roles done), which computes the same function; *n_changed: groups
+ * of tensors that were. */
 rung_status methods_equalize(graph *g, const samples *s, const rung_quant_options *opt,
                              size_t *n_changed, rung_error *err);
 

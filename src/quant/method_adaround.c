@@ -1,9 +1,9 @@
-/* Learned rounding: Nagel et al., Up or Down? Adaptive Rounding for Post-Training Quantization, ICML
- * 2020. Each weight is rounded down or up; h = clip(1.2 sigmoid(v) - 0.1, 0, 1) stands between, the
- * layer's error is minimised over v by Adam, and a regulariser drives h to 0 or 1 in the end. As
- * there, the target is the float output behind the Relu, the input that of the quantized model.
- * Memory: the weights four times, whatever the data. Each output's arithmetic has one order: the
- * result does not depend on the number of threads. */
+/* Learned rounding: Nagel et al., Up or Down? Adaptive Rounding for Post-Training Quantization,
+ * ICML 2020. Each weight is rounded down or up; h = clip(1.2 sigmoid(v) - 0.1, 0, 1) stands
+ * between, the layer's error is minimised over v by Adam, and a regulariser drives h to 0 or 1
+ * in the end. As there, the target is the float output behind the Relu, the input that of the
+ * quantized model. Memory: the weights four times, whatever the data. Each output's arithmetic
+ * has one order: the result does not depend on the number of threads. */
 #include <math.h>
 #include <string.h>
 

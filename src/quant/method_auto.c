@@ -1,5 +1,5 @@
-/* Which methods are applied, and whether they helped: each step is judged by the SQNR of the model's
- * outputs on calibration samples that are kept apart, in real integer runs. */
+/* Which methods are applied, and whether they helped: each step is judged by the SQNR of the
+ * model's outputs on calibration samples that are kept apart, in real integer runs. */
 #include <math.h>
 #include <omp.h>
 #include <string.h>

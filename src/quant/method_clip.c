@@ -69,8 +69,8 @@ static float tensor_scale(const float *w, size_t groups, size_t out, size_t in,
     return best;
 }
 
-void clip_scales(const float *w, size_t groups, size_t out, size_t in, const double *weight, int top,
-                 bool per_tensor, int n_threads, float *scales)
+void clip_scales(const float *w, size_t groups, size_t out, size_t in, const double *weight,
+                 int top, bool per_tensor, int n_threads, float *scales)
 {
     const size_t rows = groups * out;
     if (per_tensor) {

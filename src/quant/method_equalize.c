@@ -1,7 +1,6 @@
 /* Cross-layer equalization: Nagel et al., Data-free quantization through weight equalization and
  * bias correction, ICCV 2019, over all operators that pass channels on unmixed, with factors that
- * also count what calibration saw of the activations. High-bias absorption as there, with the
- * calibrated lower bound instead of the one from BatchNormalization. */
+ * also count what calibration saw of the activations. */
 #include <math.h>
 #include <string.h>
 

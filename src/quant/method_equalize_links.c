@@ -1,5 +1,5 @@
-/* Which channels of which activations must be scaled by one factor: those that positively homogeneous
- * operators connect. */
+/* Which channels of which activations must be scaled by one factor: those that positively
+ * homogeneous operators connect. */
 #include <math.h>
 #include <string.h>
 

@@ -172,7 +172,7 @@ static double positions_of(const value_info *info)
     return n;
 }
 
-/* What passes through a node that only joins channels: an element's gain goes to all that make it. */
+/* What passes through a node that only joins channels: an element's gain goes to what makes it. */
 static void pass_gain(equalizer *q, const node *n)
 {
     const int y = n->n_outputs ? n->outputs[0] : -1;

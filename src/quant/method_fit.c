@@ -1,5 +1,5 @@
-/* One layer: the candidates of all methods, and the one whose outputs err least on rows that none of
- * them was fitted to.
+/* One layer: the candidates of all methods, and the one whose outputs err least on rows that none
+ * of them was fitted to.
  *
  * Rounding with error feedback: Frantar et al., GPTQ, ICLR 2023, in the form of Babai's nearest
  * plane (the same sequence, seen from the other end). The layer's inputs are those of the quantized
@@ -21,7 +21,7 @@ typedef struct bench {
     const fit *f;
     size_t     groups, in, out, rows; /* rows: groups * out */
     float     *moments;   /* [groups][in][in]: centred second moments of inputs */
-    float     *residual;  /* [groups][in][out]: what the float weights leave unexplained, by input */
+    float     *residual;  /* [groups][in][out]: what the float weights do not explain, by input */
     double    *variance;  /* [groups * in] */
     double    *factor;    /* [groups][in][in]: Cholesky, damped, inputs in `order` */
     size_t    *order;     /* [groups][in] */
@@ -195,8 +195,8 @@ static void round_nearest(const bench *b, const float *w)
                 nearest(w[o * b->in + i], b->trial.scales[o], b->f->top);
 }
 
-/* One row, the input of largest variance first: the error of each code is carried to the inputs that
- * follow, by the factor of the moments. carried: [in] scratch. */
+/* One row, the input of largest variance first: the error of each code is carried to the inputs
+ * that follow, by the factor of the moments. carried: [in] scratch. */
 static void feed_back(const bench *b, const float *w, size_t o, double *carried)
 {
     const size_t in = b->in, g = o / b->out;
@@ -282,8 +282,8 @@ static void sort_by_variance(const bench *b, size_t g)
     }
 }
 
-/* The moments of group g with `ridge` times the mean variance on the diagonal, inputs in order (NULL:
- * as they are), factored. An input that never varies takes part in nothing. */
+/* The moments of group g with `ridge` times the mean variance on the diagonal, inputs in order
+ * (NULL: as they are), factored. An input that never varies takes part in nothing. */
 static bool factor_moments(const bench *b, size_t g, double ridge, const size_t *order, double *to,
                            int n_threads)
 {

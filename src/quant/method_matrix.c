@@ -53,7 +53,7 @@ void matrix_products(const float *a, size_t lda, size_t n_a, const float *b, siz
     }
 }
 
-/* Columns [k, end) of L, given that the columns before are subtracted. column: [PANEL][n] copies. */
+/* Columns [k, end) of L, the columns before being subtracted already. column: [PANEL][n] copies. */
 static bool factor_panel(double *a, size_t n, size_t k, size_t end, double *column)
 {
     for (size_t j = k; j < end; j++) {

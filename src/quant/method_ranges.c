@@ -1,6 +1,7 @@
-/* The range of a layer's input by measured error: of the ranges that the methods of calibration give,
- * the one with which the output of the layer (behind its Relu) errs least on samples. A range that is
- * best for the tensor need not be: what clips rarely may be what the next layer looks for. */
+/* The range of a layer's input by measured error: of the ranges that the methods of calibration
+ * give, the one with which the output of the layer (behind its Relu) errs least on samples. The
+ * range that is best for the tensor need not be it: what clips rarely may be what the next layer
+ * looks for. */
 #include <math.h>
 #include <string.h>
 
@@ -10,7 +11,8 @@ enum { CANDIDATES = 5 };
 
 static range range_of_params(const qparams *p, int lowest)
 {
-    return (range){ p->scale * (float)(lowest - p->zero), p->scale * (float)(lowest + 255 - p->zero) };
+    const float from = (float)(lowest - p->zero);
+    return (range){ p->scale * from, p->scale * (from + 255) };
 }
 
 /* The current range first; the others are wider. */
@@ -67,10 +69,11 @@ rung_status choose_range(recipe *r, const fit *f, int root, bool search, rung_er
             best = i;
         }
     }
-    if (n)
-        for (size_t v = 0; v < r->n_values; v++)
-            if ((int)v == root || (r->places[v].kind == PLACE_SHARED && r->places[v].shares == root))
-                r->params[v] = list[best];
+    for (size_t v = 0; v < r->n_values && n; v++) {
+        const placement *p = &r->places[v];
+        if ((int)v == root || (p->kind == PLACE_SHARED && p->shares == root))
+            r->params[v] = list[best];
+    }
     memcpy(e->x + from * columns, kept, n_check * sizeof *kept);
     quantize_rows(&r->params[root], e->x, e->rows * columns, f->n_threads, e->x);
     return RUNG_OK;

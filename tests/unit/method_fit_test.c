@@ -99,8 +99,8 @@ static rounding rounding_new(arena *mem)
     return r;
 }
 
-/* Neighbouring inputs go together, as pixels do, and have a mean; the quantized model's inputs carry
- * noise, the outputs are those of the float model, before a Relu. */
+/* Neighbouring inputs go together, as pixels do, and have a mean; the quantized model's inputs
+ * carry noise, the outputs are those of the float model, before a Relu. */
 static made *make(int top, float noise, unsigned methods)
 {
     made *m = calloc(1, sizeof *m);

@@ -1,5 +1,5 @@
-/* Methods on whole small graphs: equalization keeps the function, what hurts is undone, and the bytes
- * do not depend on threads. */
+/* Methods on whole small graphs: equalization keeps the function, what hurts is undone, and the
+ * bytes do not depend on threads. */
 #include "data_files.h"
 #include "graph_kit.h"
 
