@@ -31,7 +31,8 @@ static bool lookup(const word *list, const char *name, int *value)
 }
 
 static const word method_words[] = {
-    { "auto", RUNG_METHOD_AUTO }, { "none", RUNG_METHOD_NONE }, { "equalize", RUNG_METHOD_EQUALIZE },
+    { "auto", RUNG_METHOD_AUTO }, { "none", RUNG_METHOD_NONE },
+    { "equalize", RUNG_METHOD_EQUALIZE },
     { "bias", RUNG_METHOD_BIAS }, { "clip", RUNG_METHOD_CLIP },
     { "adaround", RUNG_METHOD_ADAROUND }, { "gptq", RUNG_METHOD_GPTQ }, { NULL, 0 } };
 
@@ -212,8 +213,8 @@ const command cmd_quantize = {
     "  --act-bits N           2 to 8 (default), in an 8-bit type\n"
     "  --reduce-range         ranges of activations for one bit less, as PyTorch's x86 has\n"
     "  --act-symmetric        zero point in the middle of the type\n"
-    "  --method M,M...        auto (default): the cheap methods, each kept where it measurably helps;\n"
-    "                         none; or of equalize, bias, clip, gptq, adaround\n"
+    "  --method M,M...        auto (default): the cheap methods, each kept where it helps; none; or\n"
+    "                         of equalize, bias, clip, gptq, adaround\n"
     "  --threads N            default: all processors\n"
     "  --batch N              samples at a time; default by the model's size\n"
     "  --quiet                no progress\n\n"
