@@ -1,8 +1,8 @@
 """Adds up what meson and pytest wrote into FOLDER; prints the skipped tests and the closing line.
 
-python summary.py FOLDER FAILED_STEPS NAME...: NAME.json of meson or NAME.xml of pytest is the result
-of each step. Exit status 1 when anything failed; a step that left no results, or in which every test
-was skipped, is a failure.
+python summary.py FOLDER FAILED_STEPS NAME...: NAME.json of meson or NAME.xml of pytest is the
+result of each step. Exit status 1 when anything failed; a step that left no results, or in which
+every test was skipped, is a failure.
 """
 import json
 import pathlib

@@ -5,8 +5,8 @@
 
 #include "graph/op.h"
 
-/* A value as a step sees it. Quantized activations are always stored as uint8 with the zero point of
- * that form: an int8 tensor q becomes q + 128 with zero point z + 128 (same real values). */
+/* A value as a step sees it. Quantized activations are always stored as uint8 with the zero point
+ * of that form: an int8 tensor q becomes q + 128 with zero point z + 128 (same real values). */
 typedef struct operand {
     const char *name; /* the value's, for messages */
     dtype   type; /* how it is stored: RUNG_U8 for quantized activations */
@@ -17,8 +17,8 @@ typedef struct operand {
     float   scale; /* real = scale * (q - zero) */
     int     zero;  /* in the stored form */
     /* Constants: data in ONNX order and their own type (weights int8, bias int32 or float32), never
-     * channels_last. A quantized one has n_scales scales along `axis` (n_scales = 1: per tensor) and
-     * one zero point, `zero`, in its own type; `scale` is scales[0]. */
+     * channels_last. A quantized one has n_scales scales along `axis` (n_scales = 1: per tensor)
+     * and one zero point, `zero`, in its own type; `scale` is scales[0]. */
     const tensor *constant;
     const float  *scales;
     int           n_scales, axis;
@@ -26,7 +26,7 @@ typedef struct operand {
 
 /* What a float step does behind its operator before storing (engine finds the pattern). */
 typedef struct epilogue {
-    int   add; /* index of the operand that is added (same shape and layout as the output); -1: none */
+    int   add; /* operand that is added (shape and layout of the output); -1: none */
     bool  clamp;
     float lo, hi; /* +-INFINITY where open */
 } epilogue;
@@ -59,7 +59,7 @@ typedef struct step {
     const void *params; /* of the kind that `run` knows; in lowering.mem */
     size_t      scratch_bytes; /* per thread */
     int64_t     macs;   /* multiply-accumulates of one run; 0: not that sort of step */
-    bool        library; /* brings its own threads (oneDNN): called once, outside parallel regions */
+    bool        library; /* brings its own threads (oneDNN): called once, outside regions */
     bool        view;    /* no work: the output is the input's bytes (Reshape, Flatten, Squeeze) */
     bool        in_place; /* out[0] may take in[0]'s memory */
 } step;

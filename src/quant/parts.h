@@ -50,8 +50,8 @@ rung_status check_observations(const recipe *r, rung_error *err);
 /* Marks the nodes at tensors that have a pair but no observation in r->skip. False: there are none;
  * otherwise the pairs must be placed again. */
 bool skip_unobserved(recipe *r);
-/* Keeps `from`, which is v or stands for it before its pair, within p's codes; *to: what to quantize.
- * Nothing but the pair may read v. */
+/* Keeps `from`, which is v or stands for it before its pair, within p's codes; *to: what to
+ * quantize. Nothing but the pair may read v. */
 rung_status clip_to_codes(graph *g, int v, int from, const qparams *p, int *to, rung_error *err);
 /* Writes pairs and constants into r->g, sorted and verified. */
 rung_status insert_pairs(recipe *r, rung_error *err);

@@ -1,4 +1,4 @@
-"""tests/summary.py: whatever went wrong in a step of ./check, its closing line does not look well."""
+"""tests/summary.py: whatever goes wrong in a step of ./check, its closing line says so."""
 import json
 import subprocess
 import sys

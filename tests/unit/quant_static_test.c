@@ -404,8 +404,8 @@ static void memory_may_be_out(void **state)
     assert_true(done);
 }
 
-/* ONNX means 0 by a zero point that is left out. ONNX Runtime fuses a bias without one; the weight of
- * a Gemm it leaves in float32. */
+/* ONNX means 0 by a zero point that is left out. ONNX Runtime fuses a bias without one; the weight
+ * of a Gemm it leaves in float32. */
 static void biases_have_no_zero_points(void **state)
 {
     (void)state;
