@@ -28,7 +28,7 @@ static rung_status check_groups(const lowering *l, int64_t *groups, rung_error *
     if (w->rank != l->in[0].rank || g < 1 || l->in[0].dims[1] % g != 0 ||
         l->out[0].dims[1] % g != 0)
         return fail(err, RUNG_EUNSUPPORTED, "group = %lld does not fit the shapes", (long long)g);
-    if (has_input(l, 2) && operand_count(&l->in[2]) != (size_t)l->out[0].dims[1])
+    if (has_input(l, 2) && stored_count(&l->in[2]) != (size_t)l->out[0].dims[1])
         return fail(err, RUNG_EUNSUPPORTED, "the bias does not fit the output");
     *groups = g;
     return RUNG_OK;
@@ -42,7 +42,7 @@ static rung_status describe_weights(const lowering *l, conv_params *p, bool tran
     const operand *w = &l->in[1];
     int64_t own[RUNG_MAX_RANK];
     dnnl_dims_t dims, strides;
-    operand_strides(w, own);
+    stored_strides(w, own);
     const int grouped = p->groups > 1, o = transposed ? 1 : 0, i = 1 - o;
     dims[0] = p->groups;
     dims[grouped] = transposed ? w->dims[1] : w->dims[0] / p->groups;
@@ -102,8 +102,8 @@ static rung_status bind(lib *c, const lowering *l, const conv_params *p, rung_er
  * the whole kernel; the weight's size counts each group once. */
 static int64_t count_macs(const lowering *l, const operand *positions)
 {
-    const int64_t pixels = (int64_t)operand_count(positions) / positions->dims[1];
-    return pixels * (int64_t)operand_count(&l->in[1]);
+    const int64_t pixels = (int64_t)stored_count(positions) / positions->dims[1];
+    return pixels * (int64_t)stored_count(&l->in[1]);
 }
 
 static rung_status open_conv(const lowering *l, lib **c, rung_error *err)

@@ -14,8 +14,8 @@ static bool same_storage(const operand *a, const operand *b)
     int64_t a_strides[RUNG_MAX_RANK], b_strides[RUNG_MAX_RANK];
     if (a->rank != b->rank || memcmp(a->dims, b->dims, (size_t)a->rank * sizeof *a->dims) != 0)
         return false;
-    operand_strides(a, a_strides);
-    operand_strides(b, b_strides);
+    stored_strides(a, a_strides);
+    stored_strides(b, b_strides);
     for (int i = 0; i < a->rank; i++) {
         if (a->dims[i] != 1 && a_strides[i] != b_strides[i])
             return false;
@@ -115,7 +115,7 @@ rung_status unary_row(const lowering *l, step *s, rung_error *err)
     if (l->in[0].constant || l->epi.add >= 0 || !same_storage(&l->in[0], &l->out[0]))
         return fail(err, RUNG_EUNSUPPORTED, "a constant input, two layouts or an added operand");
     u->ops = vec_pick();
-    u->n = operand_count(&l->out[0]);
+    u->n = stored_count(&l->out[0]);
     u->clamp = l->epi.clamp;
     u->lo = l->epi.lo;
     u->hi = l->epi.hi;
@@ -203,7 +203,7 @@ static bool broadcast_strides(const operand *o, const operand *y, int64_t out[RU
 {
     int64_t own[RUNG_MAX_RANK];
     const int ahead = y->rank - o->rank;
-    operand_strides(o, own);
+    stored_strides(o, own);
     for (int i = 0; i < y->rank; i++) {
         const int64_t d = i < ahead ? 1 : o->dims[i - ahead];
         if (ahead < 0 || (d != 1 && d != y->dims[i]))
@@ -225,17 +225,17 @@ static rung_status open_operand(const lowering *l, int i, source *src, int64_t *
         return st;
     if (!broadcast_strides(&o, y, strides))
         return fail(err, RUNG_EUNSUPPORTED, "operands that do not broadcast to the output");
-    if (!o.constant || !operand_channels_last(y) || operand_count(&o) == 1)
+    if (!o.constant || !operand_channels_last(y) || stored_count(&o) == 1)
         return RUNG_OK;
-    float *moved = arena_alloc(l->mem, operand_count(&o) * sizeof *moved);
+    float *moved = arena_alloc(l->mem, stored_count(&o) * sizeof *moved);
     if (!moved)
-        return fail_memory(err, "a constant operand", operand_count(&o) * sizeof *moved);
+        return fail_memory(err, "a constant operand", stored_count(&o) * sizeof *moved);
     const int ahead = y->rank - o.rank;
     operand to = {.rank = y->rank, .channels_last = true};
     int64_t to_strides[RUNG_MAX_RANK];
     for (int d = 0; d < y->rank; d++)
         to.dims[d] = d < ahead ? 1 : o.dims[d - ahead];
-    operand_strides(&to, to_strides);
+    stored_strides(&to, to_strides);
     copy.rank = y->rank;
     for (int d = 0; d < y->rank; d++) {
         copy.dims[d] = to.dims[d];
@@ -304,7 +304,7 @@ rung_status binary_row(const lowering *l, step *s, rung_error *err)
     if (!set_rows(k, &l->out[0], a, b))
         return fail(err, RUNG_EUNSUPPORTED, "operands of different layouts");
     k->ops = vec_pick();
-    k->count = operand_count(&l->out[0]);
+    k->count = stored_count(&l->out[0]);
     k->clamp = l->epi.clamp;
     k->lo = l->epi.lo;
     k->hi = l->epi.hi;

@@ -120,7 +120,7 @@ static rung_status describe(const lowering *l, const product *p, product_formats
 static rung_status scaled_weights(const lowering *l, float alpha, const float **out,
                                   rung_error *err)
 {
-    const size_t n = operand_count(&l->in[1]);
+    const size_t n = stored_count(&l->in[1]);
     *out = l->in[1].constant->data;
     if (alpha == 1.0f)
         return RUNG_OK;
@@ -158,7 +158,7 @@ static rung_status product_step(const lowering *l, const product *p, step *s, ru
     dnnl_matmul_desc_t desc;
     if (l->in[0].constant)
         return fail(err, RUNG_EUNSUPPORTED, "no fast row for a constant left operand");
-    if (l->in[1].constant && (int64_t)operand_count(&l->out[0]) == columns_of(p))
+    if (l->in[1].constant && (int64_t)stored_count(&l->out[0]) == columns_of(p))
         return gemv_step(l, p, s, err);
     if (p->alpha != 1.0f && !l->in[1].constant)
         return fail(err, RUNG_EUNSUPPORTED, "no fast row for alpha = %g", (double)p->alpha);
@@ -173,7 +173,7 @@ static rung_status product_step(const lowering *l, const product *p, step *s, ru
         (st = bind(c, l, p, &f, err)) != RUNG_OK)
         return st;
     return lib_finish(c, l, &f.y, "matmul_f32 onednn",
-                      (int64_t)operand_count(&l->out[0]) * depth_of(p), s, err);
+                      (int64_t)stored_count(&l->out[0]) * depth_of(p), s, err);
 }
 
 /* --- Gemm ------------------------------------------------------------------------------------- */
@@ -192,7 +192,7 @@ static rung_status read_bias(const lowering *l, product *p, rung_error *err)
     if (!has_input(l, 2))
         return RUNG_OK;
     const operand *c = &l->in[2];
-    const size_t n = (size_t)columns_of(p), count = operand_count(c);
+    const size_t n = (size_t)columns_of(p), count = stored_count(c);
     const float beta = node_float(l->n, "beta", 1.0f);
     const bool row =
         count == 1 || (count == n && c->rank > 0 && c->dims[c->rank - 1] == (int64_t)n);

@@ -5,27 +5,11 @@ bool operand_channels_last(const operand *o)
     return o->channels_last && o->rank >= 3 && !o->constant;
 }
 
-size_t operand_count(const operand *o)
-{
-    return dims_count(o->rank, o->dims);
-}
-
 void operand_order(const operand *o, int order[RUNG_MAX_RANK])
 {
     const bool last = operand_channels_last(o);
     for (int i = 0; i < o->rank; i++)
         order[i] = !last || i == 0 ? i : i + 1 < o->rank ? i + 1 : 1;
-}
-
-void operand_strides(const operand *o, int64_t strides[RUNG_MAX_RANK])
-{
-    int order[RUNG_MAX_RANK];
-    int64_t stride = 1;
-    operand_order(o, order);
-    for (int i = o->rank - 1; i >= 0; i--) {
-        strides[order[i]] = stride;
-        stride *= o->dims[order[i]];
-    }
 }
 
 bool operand_block(const operand *o, unsigned axes, size_t *outer, size_t *n, size_t *inner)
@@ -62,7 +46,7 @@ rung_status source_open(const lowering *l, int i, source *out, rung_error *err)
     *out = (source){.buf = i};
     if (!o->constant)
         return RUNG_OK;
-    const size_t size = dtype_bytes(o->type, operand_count(o));
+    const size_t size = dtype_bytes(o->type, stored_count(o));
     out->fixed = arena_copy(l->mem, o->constant->data, size);
     return out->fixed ? RUNG_OK : fail_memory(err, "a constant operand", size);
 }

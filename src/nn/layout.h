@@ -1,17 +1,12 @@
-/* Where an operand's elements are. */
+/* Where an operand's elements are: what the float rows need beside stored_count and
+ * stored_strides. */
 #ifndef RUNG_NN_LAYOUT_H
 #define RUNG_NN_LAYOUT_H
 
-#include "ops/step.h"
+#include "ops/lower.h"
 
 /* Stored as N, spatial..., C and not in ONNX order. Constants never are. */
 bool operand_channels_last(const operand *o);
-
-/* Elements; SIZE_MAX when they do not fit. */
-size_t operand_count(const operand *o);
-
-/* The stride of each ONNX dimension, in elements. */
-void operand_strides(const operand *o, int64_t strides[RUNG_MAX_RANK]);
 
 /* order[i]: the ONNX dimension that stands at place i in memory, outermost first. */
 void operand_order(const operand *o, int order[RUNG_MAX_RANK]);

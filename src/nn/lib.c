@@ -60,7 +60,7 @@ rung_status lib_describe(dnnl_memory_desc_t *md, int rank, const int64_t *dims,
 rung_status lib_describe_operand(dnnl_memory_desc_t *md, const operand *o, rung_error *err)
 {
     int64_t strides[RUNG_MAX_RANK];
-    operand_strides(o, strides);
+    stored_strides(o, strides);
     return lib_describe(md, o->rank, o->dims, strides, err);
 }
 
@@ -260,7 +260,7 @@ rung_status lib_finish(lib *c, const lowering *l, const dnnl_memory_desc_t *dst,
                        int64_t macs, step *s, rung_error *err)
 {
     c->out_buf = l->n_in;
-    c->out_count = operand_count(&l->out[0]);
+    c->out_count = stored_count(&l->out[0]);
     rung_status st = lib_bind(c, DNNL_ARG_DST, dst, c->out_buf, err);
     if (st == RUNG_OK && l->epi.add >= 0 && c->after.add < 0)
         st = lib_bind(c, DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, dst, l->epi.add, err);

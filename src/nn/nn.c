@@ -17,21 +17,17 @@ static const nn_row rows[] = {
     {"Add", binary_row, false, true},
     {"AveragePool", pool_row, false, true},
     {"Clip", unary_row, false, true},
-    {"Concat", concat_row, false, false},
     {"Conv", conv_row, true, true},
     {"ConvTranspose", conv_transpose_row, true, true},
-    {"DepthToSpace", depth_space_row, false, false},
     {"Div", binary_row, false, true},
     {"Elu", unary_row, false, true},
     {"Erf", unary_row, false, true},
     {"Exp", unary_row, false, true},
-    {"Flatten", reshape_row, false, false},
     {"Gemm", gemm_row, true, true},
     {"GlobalAveragePool", reduce_row, false, false},
     {"GlobalMaxPool", reduce_row, false, false},
     {"HardSigmoid", unary_row, false, true},
     {"HardSwish", unary_row, false, true},
-    {"Identity", reshape_row, false, false},
     {"LeakyRelu", unary_row, false, true},
     {"MatMul", matmul_row, true, true},
     {"Max", binary_row, false, true},
@@ -40,25 +36,17 @@ static const nn_row rows[] = {
     {"Mul", binary_row, false, true},
     {"Neg", unary_row, false, true},
     {"PRelu", binary_row, false, true},
-    {"Pad", pad_row, false, false},
     {"Pow", unary_row, false, true},
     {"ReduceMax", reduce_row, false, false},
     {"ReduceMean", reduce_row, false, false},
     {"ReduceSum", reduce_row, false, false},
     {"Relu", unary_row, false, true},
-    {"Reshape", reshape_row, false, false},
     {"Resize", resize_row, false, false},
     {"Sigmoid", unary_row, false, true},
-    {"Slice", slice_row, false, false},
     {"Softmax", softmax_row, false, false},
-    {"SpaceToDepth", depth_space_row, false, false},
-    {"Split", split_row, false, false},
     {"Sqrt", unary_row, false, true},
-    {"Squeeze", reshape_row, false, false},
     {"Sub", binary_row, false, true},
     {"Tanh", unary_row, false, true},
-    {"Transpose", transpose_row, false, false},
-    {"Unsqueeze", reshape_row, false, false},
 };
 
 static const nn_row *find_row(const node *n)
@@ -72,26 +60,19 @@ static const nn_row *find_row(const node *n)
     return NULL;
 }
 
-/* Rows that move elements take any type. */
-static bool moves_only(row_fill f)
-{
-    return f == concat_row || f == split_row || f == slice_row || f == pad_row ||
-           f == transpose_row || f == depth_space_row || f == reshape_row;
-}
-
 /* What every row may rely on: see rows.h. */
 static bool operand_ok(const operand *o, bool may_be_empty)
 {
     size_t size;
-    const size_t count = o->rank < 0 || o->rank > RUNG_MAX_RANK ? SIZE_MAX : operand_count(o);
+    const size_t count = o->rank < 0 || o->rank > RUNG_MAX_RANK ? SIZE_MAX : stored_count(o);
     return count != SIZE_MAX && (count > 0 || may_be_empty) && mul_fits(count, 8, &size);
 }
 
-static rung_status check_operands(const lowering *l, const nn_row *row, rung_error *err)
+static rung_status check_operands(const lowering *l, rung_error *err)
 {
     if (!has_input(l, 0) || l->n_out < 1)
         return fail(err, RUNG_EUNSUPPORTED, "no fast row without an input and an output");
-    if (!moves_only(row->fill) && (l->in[0].type != RUNG_F32 || l->out[0].type != RUNG_F32))
+    if (l->in[0].type != RUNG_F32 || l->out[0].type != RUNG_F32)
         return fail(err, RUNG_EUNSUPPORTED, "no fast row for %s", dtype_name(l->in[0].type));
     for (int i = 0; i < l->n_in; i++) {
         if (has_input(l, i) && !operand_ok(&l->in[i], i > 0))
@@ -109,7 +90,7 @@ rung_status nn_lower(const lowering *l, step *s, rung_error *err)
     const nn_row *row = find_row(l->n);
     if (!row)
         return fail(err, RUNG_EUNSUPPORTED, "no fast row for %s", l->n->op_type);
-    const rung_status st = check_operands(l, row, err);
+    const rung_status st = check_operands(l, err);
     if (st != RUNG_OK)
         return st;
     *s = (step){0};

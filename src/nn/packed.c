@@ -153,7 +153,7 @@ rung_status packed_product(const lowering *l, packed_weight *w, const tensor *bi
     if (st != RUNG_OK)
         return st;
     const size_t k = (size_t)w->codes->dims[w->transposed], block = block_along_k(w, &map, k);
-    const size_t n = (size_t)w->codes->dims[!w->transposed], count = operand_count(x);
+    const size_t n = (size_t)w->codes->dims[!w->transposed], count = stored_count(x);
     if (!block || x->rank < 1 || x->dims[x->rank - 1] != (int64_t)k || count == SIZE_MAX ||
         operand_channels_last(x) || operand_channels_last(&l->out[0]))
         return fail(err, RUNG_EUNSUPPORTED, "no packed row for these scales or shapes");
@@ -224,7 +224,7 @@ rung_status packed_gather(const lowering *l, const packed_weight *w, packed_fail
     if (l->in[0].type != RUNG_I64 && l->in[0].type != RUNG_I32)
         return fail(err, RUNG_EUNSUPPORTED, "its indices are not int32 or int64");
     g->w = *w;
-    g->n = operand_count(&l->in[0]);
+    g->n = stored_count(&l->in[0]);
     g->wide = l->in[0].type == RUNG_I64;
     g->failure = f;
     *s = (step){.kernel = "packed_gather", .run = run_gather, .params = g, .library = true};

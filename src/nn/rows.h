@@ -16,13 +16,6 @@ rung_status reduce_row(const lowering *l, step *s, rung_error *err);
 rung_status softmax_row(const lowering *l, step *s, rung_error *err);
 rung_status unary_row(const lowering *l, step *s, rung_error *err);
 rung_status binary_row(const lowering *l, step *s, rung_error *err);
-rung_status concat_row(const lowering *l, step *s, rung_error *err);
-rung_status split_row(const lowering *l, step *s, rung_error *err);
-rung_status slice_row(const lowering *l, step *s, rung_error *err);
-rung_status pad_row(const lowering *l, step *s, rung_error *err);
-rung_status transpose_row(const lowering *l, step *s, rung_error *err);
-rung_status depth_space_row(const lowering *l, step *s, rung_error *err);
-rung_status reshape_row(const lowering *l, step *s, rung_error *err);
 rung_status resize_row(const lowering *l, step *s, rung_error *err);
 
 #endif

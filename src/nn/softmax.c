@@ -51,7 +51,7 @@ rung_status softmax_row(const lowering *l, step *s, rung_error *err)
         return fail_memory(err, "a step", sizeof *m);
     (void)operand_block(x, 1u << axis, &m->outer, &m->n, &m->inner); /* one axis is a block */
     if (m->n == 1) { /* operand_block tells no place for it */
-        m->outer = operand_count(x);
+        m->outer = stored_count(x);
         m->inner = 1;
     }
     m->ops = vec_pick();

@@ -1,4 +1,5 @@
-/* One operator with random operands: lowered by nn_lower, run, compared with op_def.eval. */
+/* One operator with random operands: lowered by nn_lower (by the movers of ops where it only moves
+ * elements), run, compared with op_def.eval. */
 #ifndef RUNG_TESTS_NN_CASE_H
 #define RUNG_TESTS_NN_CASE_H
 
@@ -53,9 +54,9 @@ void nn_operands(nn_case *c, lowering *l, operand *in, operand *out, arena *mem)
 /* Lowers for 1 and 2 threads, runs, compares. Fails the test when it is too far away, when memory
  * outside the outputs changed, or when there is no row. */
 void nn_check(nn_case *c, nn_bound bound);
-/* nn_lower gives this status. */
+/* The lowering gives this status. */
 void nn_check_status(nn_case *c, rung_status want);
-/* Every allocation of nn_lower failed in turn gives RUNG_EMEMORY. */
+/* Every allocation of the lowering failed in turn gives RUNG_EMEMORY. */
 void nn_check_memory(nn_case *c);
 
 /* Random numbers: lo to hi, both included; true once in `one_in`; an epilogue for c. */
