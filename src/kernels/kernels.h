@@ -6,8 +6,8 @@
  * Work is split over threads inside: a call with (thread, n_threads) does that thread's share, all
  * threads' shares together are the whole, they touch disjoint outputs. Kernels without these
  * arguments are split by their caller.
- * Scales are finite and > 0, zero points in [0, 255], 0 <= lo <= hi <= 255; the floating-point
- * environment is the default one (round to nearest even).
+ * Scales are finite and > 0 (add_u8's operands excepted), zero points in [0, 255],
+ * 0 <= lo <= hi <= 255; the floating-point environment is the default one (round to nearest even).
  *
  * A table lists its rows slowest first and ends with name = NULL; the last row whose CPU bits
  * (base/cpu.h) are present and that fits wins: KERNEL_PICK, conv_pick. */
@@ -112,7 +112,8 @@ extern const range_kernel range_f32[];
 
 /* --- elementwise ------------------------------------------------------------------------------ */
 /* Add and Mul by the float32 formulas of docs/arithmetic.md: ONNX Runtime's bytes.
- * b_step = 1: b has n elements; 0: b is one element. y may be a or b. */
+ * b_step = 1: b has n elements; 0: b is one element. y may be a or b.
+ * add_u8: a_scale or b_scale may be negative, which makes it Sub. */
 typedef struct binary_q {
     float a_scale, b_scale, y_scale;
     int   a_zero, b_zero, y_zero, lo, hi;

@@ -11,10 +11,13 @@ static size_t random_length(void)
     return one_in(2) ? below(70) : below(700);
 }
 
-static binary_q random_binary(void)
+/* signs: one of the operands' scales may be negative, as in Sub. */
+static binary_q random_binary(bool signs)
 {
     binary_q q = {.a_scale = spread(1e-4f, 10), .b_scale = spread(1e-4f, 10)};
     q.y_scale = (one_in(2) ? q.a_scale : q.b_scale) * spread(0.05f, 4);
+    if (signs && one_in(2))
+        *(one_in(4) ? &q.a_scale : &q.b_scale) *= -1;
     q.a_zero = between(0, 255);
     q.b_zero = between(0, 255);
     q.y_zero = between(0, 255);
@@ -30,7 +33,7 @@ static void check_binary(const char *table, const binary_kernel *rows)
         for (int i = 0; i < current.cases; i++) {
             const size_t n = random_length();
             const int b_step = one_in(4) ? 0 : 1;
-            const binary_q q = random_binary();
+            const binary_q q = random_binary(rows == add_u8);
             guarded a = guarded_new(n, AT_END), b = guarded_new(b_step ? n : 1, AT_END);
             guarded want = guarded_new(n, AT_END), y = guarded_new(n, AT_END);
             fill_u8(a.data, n);
@@ -170,19 +173,24 @@ static void check_definitions(void)
 {
     row_begins("add_u8, mul_u8, quantize_u8", "definition", 0);
     for (int i = 0; i < current.cases * 20; i++) {
-        const binary_q q = random_binary();
+        const binary_q q = random_binary(false);
+        binary_q sub = q;
+        sub.b_scale *= -1;
         const uint8_t a = (uint8_t)between(0, 255), b = (uint8_t)between(0, 255);
         const double ra = (double)q.a_scale * (a - q.a_zero),
                      rb = (double)q.b_scale * (b - q.b_zero);
-        uint8_t y[2];
-        add_u8[0].run(&a, &b, 1, 1, &q, &y[0]);
-        mul_u8[0].run(&a, &b, 1, 1, &q, &y[1]);
-        const double real[2] = {(ra + rb) / q.y_scale + q.y_zero, ra * rb / q.y_scale + q.y_zero};
+        static const char *const names[] = {"mul", "add", "sub"};
+        uint8_t y[3];
+        mul_u8[0].run(&a, &b, 1, 1, &q, &y[0]);
+        add_u8[0].run(&a, &b, 1, 1, &q, &y[1]);
+        add_u8[0].run(&a, &b, 1, 1, &sub, &y[2]);
+        const double real[3] = {ra * rb / q.y_scale + q.y_zero, (ra + rb) / q.y_scale + q.y_zero,
+                                (ra - rb) / q.y_scale + q.y_zero};
         const double size = (255 * (double)q.a_scale + 255 * (double)q.b_scale) / q.y_scale + 255;
-        for (int j = 0; j < 2; j++) {
+        for (int j = 0; j < 3; j++) {
             const double v = real[j] < q.lo ? q.lo : real[j] > q.hi ? q.hi : real[j];
-            const double slack = 0.5 + 6e-7 * (j == 0 ? size : fabs(v) + 1);
-            expect(fabs(v - y[j]) <= slack, "%s: %g became %d", j ? "mul" : "add", v, y[j]);
+            const double slack = 0.5 + 6e-7 * (j > 0 ? size : fabs(v) + 1);
+            expect(fabs(v - y[j]) <= slack, "%s: %g became %d", names[j], v, y[j]);
         }
         uint8_t back;
         const float x = (float)(a - q.a_zero) * q.a_scale;
