@@ -69,10 +69,7 @@ static void report(const recipe *r, int v, range g, bool repaired)
 static rung_status check_constant(recipe *r, int v, rung_error *err)
 {
     const tensor *t = r->g->values[v].constant;
-    const size_t count = tensor_count(t);
-    size_t bad = 0;
-    for (size_t i = 0; i < count; i++)
-        bad += !isfinite(((const float *)t->data)[i]);
+    const size_t count = tensor_count(t), bad = count_not_finite(t);
     if (count && bad == count)
         return fail(err, RUNG_EMODEL, "constant '%s': not one of its %zu values is finite",
                     r->g->values[v].name, bad);

@@ -33,16 +33,86 @@ bool skip_unobserved(recipe *r)
     return any;
 }
 
+size_t count_not_finite(const tensor *t)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < tensor_count(t); i++)
+        n += !isfinite(((const float *)t->data)[i]);
+    return n;
+}
+
+static bool never_finite(const recipe *r, int v)
+{
+    const observer *o = v >= 0 ? r->observers[v] : NULL;
+    return o && observer_not_finite(o) && !observer_seen(o);
+}
+
+/* The weight, bias or constant of n that holds the most that is not finite; -1: they have none. */
+static int broken_constant(const recipe *r, const node *n, size_t *count)
+{
+    int found = -1;
+    *count = 0;
+    for (int i = 0; i < n->n_inputs; i++) {
+        const int v = n->inputs[i];
+        const tensor *t = v >= 0 ? r->g->values[v].constant : NULL;
+        const size_t bad = t && t->type == RUNG_F32 ? count_not_finite(t) : 0;
+        if (bad > *count) {
+            found = v;
+            *count = bad;
+        }
+    }
+    return found;
+}
+
+/* The input of n that made its output not finite: one that never was, or, where n's constants are
+ * sound, one that was computed and not observed. -1: n itself did. */
+static int broken_input(const recipe *r, const node *n)
+{
+    size_t bad;
+    for (int i = 0; i < n->n_inputs; i++)
+        if (never_finite(r, n->inputs[i]))
+            return n->inputs[i];
+    if (broken_constant(r, n, &bad) >= 0)
+        return -1;
+    for (int i = 0; i < n->n_inputs; i++) {
+        const int v = n->inputs[i];
+        if (v >= 0 && r->g->values[v].producer >= 0 && !r->observers[v])
+            return v;
+    }
+    return -1;
+}
+
+/* `seen` was never finite: the sentence is about where that begins. */
+static rung_status fail_not_finite(const recipe *r, int seen, rung_error *err)
+{
+    const node *n = NULL;
+    for (int v = seen; v >= 0; v = n ? broken_input(r, n) : -1) {
+        const int producer = r->g->values[v].producer;
+        seen = never_finite(r, v) ? v : seen;
+        n = producer >= 0 ? &r->g->nodes[producer] : NULL;
+    }
+    size_t bad;
+    const int w = n ? broken_constant(r, n, &bad) : -1;
+    const char *name = r->g->values[seen].name;
+    if (w >= 0)
+        return fail(err, RUNG_EMODEL,
+                    "%s '%s': %zu of its %zu values are NaN or infinite, and so is all that "
+                    "calibration saw of '%s'",
+                    r->places[w].kind == PLACE_WEIGHT ? "weight" : "constant",
+                    r->g->values[w].name, bad, tensor_count(r->g->values[w].constant), name);
+    return fail(err, RUNG_EMODEL, "tensor '%s': not one of the %zu values seen in calibration is "
+                "finite; look at %s", name, observer_not_finite(r->observers[seen]),
+                n ? "the nodes before it" : "the data and its preprocessing");
+}
+
 rung_status check_observations(const recipe *r, rung_error *err)
 {
     for (size_t v = 0; v < r->n_values; v++) {
         const observer *o = r->observers[v];
         const char *name = r->g->values[v].name;
         const size_t bad = o ? observer_not_finite(o) : 0, seen = o ? observer_seen(o) : 0;
-        if (bad && !seen)
-            return fail(err, RUNG_EMODEL,
-                        "tensor '%s': not one of the %zu values seen in calibration is finite; "
-                        "look at the data and its preprocessing", name, bad);
+        if (never_finite(r, (int)v))
+            return fail_not_finite(r, (int)v, err);
         if (bad)
             diagnose(r->diag, "not-finite-activations", name,
                      "%zu of %zu values seen in calibration are NaN or infinite: its range is that "
@@ -181,10 +251,7 @@ static rung_status scale_weight(recipe *r, int v, rung_error *err)
 static rung_status check_bias(recipe *r, int v, rung_error *err)
 {
     const tensor *b = r->g->values[v].constant;
-    const size_t count = tensor_count(b);
-    size_t bad = 0;
-    for (size_t i = 0; i < count; i++)
-        bad += !isfinite(((const float *)b->data)[i]);
+    const size_t count = tensor_count(b), bad = count_not_finite(b);
     if (count && bad == count)
         return fail(err, RUNG_EMODEL, "bias '%s': not one of its %zu values is finite",
                     r->g->values[v].name, bad);

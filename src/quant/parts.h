@@ -45,8 +45,11 @@ rung_status choose_params(recipe *r, rung_error *err);
 /* Scales of weights, raised where biases or sums would not fit int32. Reports what is not finite;
  * RUNG_EMODEL when nothing else is in a weight. */
 rung_status choose_scales(recipe *r, rung_error *err);
-/* Reports what was not finite or not seen. RUNG_EMODEL when an activation was never finite. */
+/* Reports what was not finite or not seen. RUNG_EMODEL when an activation was never finite: names
+ * the weight, or what is first in the graph that was not. */
 rung_status check_observations(const recipe *r, rung_error *err);
+/* NaN and infinities of a float32 tensor. */
+size_t count_not_finite(const tensor *t);
 /* Marks the nodes at tensors that have a pair but no observation in r->skip. False: there are none;
  * otherwise the pairs must be placed again. */
 bool skip_unobserved(recipe *r);

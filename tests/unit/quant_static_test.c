@@ -333,7 +333,33 @@ static void weights_that_are_not_finite(void **state)
     for (int i = 0; i < CHANNELS * CHANNELS; i++)
         w[i] = NAN;
     kit_output(t->g, conv(t, "c", image(t), w, NULL));
-    assert_fails(quantize(t, err), RUNG_EMODEL, "finite");
+    assert_fails(quantize(t, err), RUNG_EMODEL, "weight 'w': 16 of its 16 values");
+    end(t);
+
+    t = begin(); /* one in every output channel */
+    weights(t, w, 1);
+    for (int i = 0; i < CHANNELS; i++)
+        w[i * CHANNELS] = NAN;
+    kit_output(t->g, random_conv(t, "d", conv(t, "c", image(t), w, NULL)));
+    assert_fails(quantize(t, err), RUNG_EMODEL, "weight 'w': 4 of its 16 values");
+    end(t);
+}
+
+/* The layer with NaN weights stays float, and so does what follows it: only behind them is a tensor
+ * observed. */
+static void float_weights_that_are_not_finite(void **state)
+{
+    (void)state;
+    trial *t = begin();
+    float w[CHANNELS * CHANNELS];
+    for (int i = 0; i < CHANNELS * CHANNELS; i++)
+        w[i] = NAN;
+    const char *const names[] = { "c", "s" };
+    const int c = conv(t, "c", image(t), w, NULL);
+    kit_output(t->g, random_conv(t, "d", kit_node(t->g, "Sigmoid", "s", 1, IDS(c))));
+    t->opt.exclude = names;
+    t->opt.n_exclude = 2;
+    assert_fails(quantize(t, err), RUNG_EMODEL, "constant 'w': 16 of its 16 values");
     end(t);
 }
 
@@ -354,7 +380,7 @@ static void activations_that_are_not_finite(void **state)
     build_network(t);
     for (size_t i = 0; i < SAMPLES * SAMPLE; i++)
         t->x[i] = NAN;
-    assert_fails(quantize(t, err), RUNG_EMODEL, "'x'");
+    assert_fails(quantize(t, err), RUNG_EMODEL, "look at the data");
     end(t);
 }
 
@@ -440,6 +466,7 @@ int main(void)
         cmocka_unit_test(tiny_scales),
         cmocka_unit_test(constant_tensors),
         cmocka_unit_test(weights_that_are_not_finite),
+        cmocka_unit_test(float_weights_that_are_not_finite),
         cmocka_unit_test(activations_that_are_not_finite),
         cmocka_unit_test(unseen_tensors),
         cmocka_unit_test(memory_may_be_out),
