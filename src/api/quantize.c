@@ -4,7 +4,9 @@
 #include "base/mem.h"
 #include "quant/quant.h"
 
-static rung_status check_options(const rung_quant_options *o, rung_error *err)
+typedef enum mode { STATIC, DYNAMIC, WEIGHTS } mode;
+
+static rung_status check_static(const rung_quant_options *o, rung_error *err)
 {
     if (o->range > RUNG_RANGE_MSE)
         return fail(err, RUNG_EARGUMENT, "range %d is not a rung_range", (int)o->range);
@@ -27,46 +29,105 @@ static rung_status check_options(const rung_quant_options *o, rung_error *err)
     if (o->n_threads < 0 || o->batch < 0 || o->n_exclude < 0 || o->n_ops < 0)
         return fail(err, RUNG_EARGUMENT,
                     "numbers of threads, samples and names must not be negative");
-    if ((o->n_exclude && !o->exclude) || (o->n_ops && !o->ops))
+    return RUNG_OK;
+}
+
+/* Of the modes that need no data. */
+static rung_status check_dataless(const rung_quant_options *o, bool weights, rung_error *err)
+{
+    const int b = o->weight_bits ? o->weight_bits : 8;
+    if (b != 8 && (b != 4 || !weights))
+        return fail(err, RUNG_EARGUMENT, "weights of %d bits: %s", b,
+                    weights ? "4 or 8 are possible" : "dynamic quantization has 8");
+    if (!weights && (o->block || o->weight_asymmetric))
+        return fail(err, RUNG_EARGUMENT, "dynamic quantization has no blocks or zero points of "
+                    "weights");
+    if (weights && o->per_tensor)
+        return fail(err, RUNG_EARGUMENT, "weight-only quantization has a scale per channel or "
+                    "block, not per tensor");
+    if (o->block && (o->block < 16 || o->block > 256 || (o->block & (o->block - 1))))
+        return fail(err, RUNG_EARGUMENT, "blocks of %d: 16, 32, 64, 128 or 256 are possible",
+                    o->block);
+    return RUNG_OK;
+}
+
+static rung_status check_options(mode m, const rung_quant_options *o, rung_error *err)
+{
+    const rung_status st = m == STATIC ? check_static(o, err)
+                                       : check_dataless(o, m == WEIGHTS, err);
+    if (st != RUNG_OK)
+        return st;
+    if (o->n_exclude < 0 || o->n_ops < 0 || (o->n_exclude && !o->exclude) || (o->n_ops && !o->ops))
         return fail(err, RUNG_EARGUMENT, "names are counted but not given");
     preprocess parsed;
     return preprocess_parse(o->preprocess, &parsed, err);
+}
+
+static rung_status run(mode m, const graph *g, const rung_dataset *data,
+                       const rung_quant_options *opt, graph **out, diagnostics *diag,
+                       rung_error *err)
+{
+    const rung_status st = m == STATIC    ? quantize_static(g, data->d, opt, out, diag, err)
+                           : m == DYNAMIC ? quantize_dynamic(g, opt, out, diag, err)
+                                          : quantize_weights(g, opt, out, diag, err);
+    return st == RUNG_OK && opt->preprocess
+               ? graph_set_metadata(*out, "rung.preprocess", opt->preprocess, err)
+               : st;
+}
+
+/* data: of STATIC only. */
+static rung_status quantize(mode m, const rung_model *model, const rung_dataset *data,
+                            const rung_quant_options *options, rung_model **out,
+                            rung_diagnostics **remarks, rung_error *err)
+{
+    rung_quant_options opt;
+    graph *g = NULL;
+    rung_status st;
+    if (remarks)
+        *remarks = NULL;
+    if (!model || !out || (m == STATIC && !data))
+        return fail(err, RUNG_EARGUMENT, "rung_quantize: model%s and out must not be NULL",
+                    m == STATIC ? ", data" : "");
+    if ((st = options_copy(&opt, sizeof opt, options, "rung_quant_options", err)) != RUNG_OK ||
+        (st = check_options(m, &opt, err)) != RUNG_OK)
+        return st;
+    diagnostics *diag = diagnostics_new();
+    rung_model *made = mem_zero(1, sizeof *made);
+    if (!diag || !made) {
+        st = fail_memory(err, "a quantized model", sizeof *made);
+        goto done;
+    }
+    if ((st = run(m, model->g, data, &opt, &g, diag, err)) != RUNG_OK)
+        goto done;
+    made->g = g;
+    *out = made;
+    made = NULL;
+    g = NULL;
+done:
+    graph_free(g);
+    mem_free(made);
+    if (remarks)
+        *remarks = diag; /* after a failure too: it may say why */
+    else
+        diagnostics_free(diag);
+    return st;
 }
 
 rung_status rung_quantize_static(const rung_model *model, rung_dataset *data,
                                  const rung_quant_options *options, rung_model **out,
                                  rung_diagnostics **remarks, rung_error *err)
 {
-    rung_quant_options opt;
-    graph *g = NULL;
-    rung_status st;
-    if (!model || !data || !out)
-        return fail(err, RUNG_EARGUMENT,
-                    "rung_quantize_static: model, data and out must not be NULL");
-    if ((st = options_copy(&opt, sizeof opt, options, "rung_quant_options", err)) != RUNG_OK ||
-        (st = check_options(&opt, err)) != RUNG_OK)
-        return st;
-    rung_diagnostics *diag = diagnostics_new();
-    rung_model *m = mem_zero(1, sizeof *m);
-    if (!diag || !m) {
-        st = fail_memory(err, "a quantized model", sizeof *m);
-        goto done;
-    }
-    if ((st = quantize_static(model->g, data->d, &opt, &g, diag, err)) != RUNG_OK)
-        goto done;
-    if (opt.preprocess &&
-        (st = graph_set_metadata(g, "rung.preprocess", opt.preprocess, err)) != RUNG_OK)
-        goto done;
-    m->g = g;
-    *out = m;
-    m = NULL;
-    g = NULL;
-done:
-    graph_free(g);
-    mem_free(m);
-    if (remarks)
-        *remarks = diag; /* after a failure too: it may say why */
-    else
-        diagnostics_free(diag);
-    return st;
+    return quantize(STATIC, model, data, options, out, remarks, err);
+}
+
+rung_status rung_quantize_dynamic(const rung_model *model, const rung_quant_options *options,
+                                  rung_model **out, rung_diagnostics **remarks, rung_error *err)
+{
+    return quantize(DYNAMIC, model, NULL, options, out, remarks, err);
+}
+
+rung_status rung_quantize_weights(const rung_model *model, const rung_quant_options *options,
+                                  rung_model **out, rung_diagnostics **remarks, rung_error *err)
+{
+    return quantize(WEIGHTS, model, NULL, options, out, remarks, err);
 }
