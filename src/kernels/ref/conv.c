@@ -1,7 +1,7 @@
 /* Convolution in plain C. Packed: bias [out_c] int32, then w [out_c][tap][in_c / groups]. */
 #include <string.h>
 
-#include "kernels/arith.h"
+#include "kernels/ref/conv_outputs.h"
 #include "kernels/ref/ref.h"
 
 bool conv_fits_ref(const conv_shape *s)
@@ -43,8 +43,7 @@ static int32_t dot(const uint8_t *x, int x_zero, const int8_t *w, size_t n)
     return sum;
 }
 
-/* One output value: image is [in_h][in_w][in_c] at the group's first channel; a tap outside the
- * image reads x_zero and adds nothing. */
+/* A tap outside the image reads x_zero and adds nothing. */
 static int32_t conv_sum(const conv_shape *s, const uint8_t *image, int x_zero, const int8_t *w,
                         int oy, int ox)
 {
@@ -68,20 +67,5 @@ static int32_t conv_sum(const conv_shape *s, const uint8_t *image, int x_zero, c
 void conv_run_ref(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
                   const requant *q, uint8_t *y, void *scratch, int thread, int n_threads)
 {
-    const int in_c = s->in_c / s->groups, out_c = s->out_c / s->groups;
-    const size_t per_output = (size_t)in_c * s->kernel_h * s->kernel_w;
-    const size_t image_size = (size_t)s->in_h * s->in_w * s->in_c;
-    const int32_t *bias = packed;
-    const int8_t *w = (const int8_t *)(bias + s->out_c);
-    size_t row, last;
-    kernel_share((size_t)s->batch * s->out_h * s->out_w, 1, thread, n_threads, &row, &last);
-    for (; row < last; row++) {
-        const int ox = (int)(row % s->out_w), oy = (int)(row / s->out_w % s->out_h);
-        const uint8_t *image = x + row / s->out_w / s->out_h * image_size;
-        for (int o = 0; o < s->out_c; o++) {
-            const int32_t sum =
-                conv_sum(s, image + (size_t)(o / out_c) * in_c, x_zero, w + o * per_output, oy, ox);
-            y[row * s->out_c + o] = requant_u8(bias[o] + sum, q->mult[o], q->zero, q->lo, q->hi);
-        }
-    }
+    conv_outputs(s, packed, x, x_zero, q, y, conv_sum, thread, n_threads);
 }
