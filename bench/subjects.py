@@ -114,10 +114,11 @@ def photo_trees(folder):
     trees = folder / 'calibration', folder / 'evaluation'
     if trees[0].exists():
         return trees
+    files = photo_files()
     for tree in trees:
         for i in range(1000):
             (tree / f'{i:04}').mkdir(parents=True)
-    for i, file in photo_files():
+    for i, file in files:
         (trees[i % 10 != 0] / f'{i:04}' / 'x.jpeg').symlink_to(file.resolve())
     return trees
 

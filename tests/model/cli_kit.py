@@ -110,12 +110,19 @@ def small_conv(path):
     return save_model(path, nodes, [('x', ['N', 3, 6, 6])], [('y', ['N', 5])], constants)
 
 
+def default_signals():
+    """In the child: the tests may run with signals ignored (nohup), which is inherited."""
+    for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sig, signal.SIG_DFL)
+
+
 class Running:
     """rung in the background, stopped by a signal once its standard error says `word`."""
 
     def __init__(self, *args):
         self.process = subprocess.Popen([util.rung_binary(), *map(str, args)],
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                        preexec_fn=default_signals)
 
     def interrupt(self, word, sig=signal.SIGINT):
         seen = b''

@@ -258,7 +258,8 @@ def test_clipping_is_named(tmp_path):
     x = np.random.default_rng(2).normal(size=(8, 3, 6, 6)).astype(np.float32)
     np.save(tmp_path / 'x.npy', x)
     np.save(tmp_path / 'big.npy', 3 * x)
-    good('quantize', tmp_path / 'f.onnx', '-o', tmp_path / 'q.onnx', '--data', tmp_path / 'x.npy')
+    good('quantize', tmp_path / 'f.onnx', '-o', tmp_path / 'q.onnx', '--data', tmp_path / 'x.npy',
+         '--method', 'none')
     report = json_of('compare', tmp_path / 'f.onnx', tmp_path / 'q.onnx', '--data',
                      tmp_path / 'big.npy')
     assert 'Clipping' in report['worst'][0]['advice'] and '--range' in report['worst'][0]['advice']
