@@ -62,10 +62,11 @@ def environment():
 
 def test_the_commands(setting):
     """The block of rung commands, one after the other; each leaves what README says it does."""
-    first, build = blocks('sh')
-    commands = first.replace('\\\n', ' ').splitlines()
+    first, modes, build = blocks('sh')
+    commands = (first + modes).replace('\\\n', ' ').splitlines()
     assert [shlex.split(c)[:2] for c in commands] == [
-        ['rung', c] for c in ('inspect', 'quantize', 'eval', 'bench', 'run')]
+        ['rung', c] for c in ('inspect', 'quantize', 'eval', 'bench', 'run', 'quantize',
+                              'quantize', 'compare')]
     assert build.startswith('meson setup build && ninja -C build && meson install -C build')
     for command in commands:
         subprocess.run(['/bin/sh', '-ec', command], cwd=setting, env=environment(), check=True,
@@ -74,6 +75,9 @@ def test_the_commands(setting):
     onnx.checker.check_model(quantized, full_check=True)
     assert {'QuantizeLinear', 'DequantizeLinear'} <= {n.op_type for n in quantized.graph.node}
     assert min(o.version for o in quantized.opset_import if o.domain == '') >= 13
+    onnx.checker.check_model(onnx.load(setting / 'model_dynamic.onnx'), full_check=True)
+    onnx.checker.check_model(onnx.load(setting / 'model_int4.onnx'), full_check=True)
+    assert '<svg' in (setting / 'report.html').read_text()
     x = np.load(setting / 'x.npy')
     assert np.load(setting / 'results/scores.npy').shape == \
         util.session(setting / 'model_int8.onnx').run(None, {'input': x})[0].shape
