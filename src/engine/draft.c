@@ -31,7 +31,8 @@ rung_status draft_new(plan *p, const node *n, draft *d, rung_error *err)
     return RUNG_OK;
 }
 
-int draft_source(const plan *p, int id, bool integer)
+/* The value that an input is read from: behind a DequantizeLinear in integer steps. */
+static int draft_source(const plan *p, int id, bool integer)
 {
     if (id < 0 || !integer || !value_is_quantized_source(p, id))
         return id;

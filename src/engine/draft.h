@@ -12,8 +12,6 @@ typedef struct draft {
 
 /* A draft for n, with room for one more input than n has. Nothing is set but the sizes. */
 rung_status draft_new(plan *p, const node *n, draft *d, rung_error *err);
-/* The value that an input is read from: behind a DequantizeLinear in integer steps. */
-int draft_source(const plan *p, int id, bool integer);
 /* The forms in which n reads its variable operands and writes its outputs. */
 void draft_forms(const plan *p, const node *n, bool integer, form *in, form *out);
 /* Output i is value id; RUNG_EUNSUPPORTED where its shape is not known, or it is empty. */

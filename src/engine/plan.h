@@ -142,7 +142,6 @@ bool is_op(const node *n, const char *op_type); /* of ONNX's own domain */
 const node *sole_user(const plan *p, int id);
 /* The constant that is input i; NULL: another thing. */
 const tensor *constant_input(const plan *p, const node *n, int i);
-size_t index_of(const plan *p, const node *n);
 
 /* --- plan_dynamic.c --- */
 /* Fills u->tail where n is an integer product with what dynamic quantization puts behind it. */

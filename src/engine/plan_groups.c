@@ -85,7 +85,7 @@ const node *sole_user(const plan *p, int id)
     return user->n_captures ? NULL : user;
 }
 
-size_t index_of(const plan *p, const node *n)
+static size_t index_of(const plan *p, const node *n)
 {
     return (size_t)(n - p->g->nodes);
 }

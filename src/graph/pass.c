@@ -35,7 +35,7 @@ void pass_end(pass *p)
     arena_free(p->mem);
 }
 
-int pass_n_uses(const pass *p, int v)
+static int pass_n_uses(const pass *p, int v)
 {
     return (size_t)v < p->n_values ? p->uses.first[v + 1] - p->uses.first[v] : 0;
 }

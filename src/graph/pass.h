@@ -19,8 +19,7 @@ rung_status pass_begin(pass *p, graph *g, rung_error *err);
 rung_status pass_infer(pass *p, rung_error *err);
 void        pass_end(pass *p);
 
-/* Uses of value v as they were at pass_begin, and the only one (-1: none or several). */
-int pass_n_uses(const pass *p, int v);
+/* The node that alone uses value v, as it was at pass_begin; -1: none or several. */
 int pass_only_user(const pass *p, int v);
 /* The node that makes v and nothing else, where its operator is op_type and v has one use and need
  * not be kept: it may be changed together with v's user. NULL otherwise. */

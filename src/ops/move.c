@@ -316,8 +316,9 @@ static rung_status split_evenly(const node *n, int64_t version, int64_t dim, int
     return RUNG_OK;
 }
 
-rung_status split_of(const node *n, int64_t version, const tensor *split, int rank,
-                     const int64_t *dims, int *axis, int64_t *sizes, rung_error *err)
+/* Split of opset `version`: sizes[i] of output i along *axis. split: NULL when absent. */
+static rung_status split_of(const node *n, int64_t version, const tensor *split, int rank,
+                            const int64_t *dims, int *axis, int64_t *sizes, rung_error *err)
 {
     size_t count = 0;
     int64_t sum = 0;

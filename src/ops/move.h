@@ -31,10 +31,6 @@ typedef struct pad_amounts {
 rung_status pad_of(const node *n, const tensor *pads, const tensor *axis_list, int rank,
                    pad_amounts *out, rung_error *err);
 
-/* Split of opset `version`: sizes[i] of output i along *axis. split: NULL when absent. */
-rung_status split_of(const node *n, int64_t version, const tensor *split, int rank,
-                     const int64_t *dims, int *axis, int64_t *sizes, rung_error *err);
-
 /* Bytes of an element that can be moved singly: 1, 2, 4, 8; 0 for other types. */
 size_t movable_size(dtype type);
 /* The refusal of a type for which that is 0. */

@@ -48,8 +48,6 @@ double factor_of(const equalizer *q, int v, size_t c); /* 1 where v has no eleme
 
 /* Which channels belong together (method_equalize_links.c). */
 rung_status equalizer_link(equalizer *q, rung_error *err);
-/* Statistics of all activations that get a pair. */
-rung_status equalizer_measure(equalizer *q, const samples *s, rung_error *err);
 /* Factors of least estimated noise; returns the number of families whose factors are not all 1. */
 size_t equalizer_search(equalizer *q, rung_status *st, rung_error *err);
 

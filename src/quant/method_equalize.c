@@ -43,7 +43,8 @@ static rung_status show(void *ctx, int id, const float *data, size_t count, rung
     return RUNG_OK;
 }
 
-rung_status equalizer_measure(equalizer *q, const samples *s, rung_error *err)
+/* Statistics of all activations that get a pair. */
+static rung_status equalizer_measure(equalizer *q, const samples *s, rung_error *err)
 {
     measuring m = { .q = q };
     bool *observe = arena_zero(q->mem, q->g->n_values, sizeof *observe);
