@@ -38,6 +38,28 @@ typedef struct eval_args {
     arena        *mem; /* temporaries */
 } eval_args;
 
+/* The gradient of a scalar loss by plain evaluation: row-major, ONNX order, float32. in and out are
+ * as eval had them; data = NULL where the operator's grad_reads say that it is not read. dout[i] is
+ * dL/dout[i], data = NULL: zero. din[i] (the dims of in[i]) is to be written whole; data = NULL: not
+ * wanted, and so are operands that are no floats (indices, shapes). */
+typedef struct grad_args {
+    const node   *n;
+    int64_t       opset;
+    const tensor *in;
+    int           n_in;
+    const tensor *out;
+    int           n_out;
+    const tensor *dout;
+    tensor       *din;
+    arena        *mem; /* temporaries */
+} grad_args;
+
+/* What a gradient reads: bit i for operand i; all operands: ~0u. Integer operands (axes, indices)
+ * are always there. */
+typedef struct grad_reads {
+    unsigned in, out;
+} grad_reads;
+
 /* How Q/DQ pairs are put at an operator (design section 4). */
 typedef enum quant_kind {
     QUANT_NONE = 0,      /* stays float */
@@ -78,6 +100,8 @@ typedef struct op_def {
     rung_status (*lower)(const struct lowering *l, struct step *s, rung_error *err);
     quant_rule  quant;
     layout_wish layout;
+    rung_status (*grad)(const grad_args *a, rung_error *err);
+    grad_reads  reads; /* of grad, and of nn's fast row for it */
 } op_def;
 
 /* Inference over the whole graph. info[g->n_values] is filled; input_dims[i] (NULL, or one entry

@@ -1,0 +1,27 @@
+/* Training rows: float32 forward with operands that change between runs, and backward. oneDNN's
+ * primitives and plain C loops, in the layout the operands have; each row is tested against the
+ * operator's plain entry (op_def.eval, op_def.grad). */
+#ifndef RUNG_NN_BACKWARD_H
+#define RUNG_NN_BACKWARD_H
+
+#include "ops/step.h"
+
+/* Like nn_lower, but weights are ordinary operands: nothing is packed for good. l->epi is empty.
+ * Where nn_lower itself reads the operand from its buffer, this is nn_lower. RUNG_EUNSUPPORTED: no
+ * fast row, the caller uses op_def.eval. */
+rung_status nn_lower_training(const lowering *l, step *s, rung_error *err);
+
+/* Fills s with the backward step of l's node. Its buffers: the inputs, the outputs, dL/doutput for
+ * each output, dL/dinput for each input, each laid out as its operand; NULL where the operand is
+ * absent, where the operator's grad_reads do not name it, or where it is not wanted. Bit i of wanted:
+ * dL/dinput i is written whole. Weights' gradients stand in ONNX order. RUNG_EUNSUPPORTED: the
+ * caller uses op_def.grad. */
+rung_status nn_lower_backward(const lowering *l, unsigned wanted, step *s, rung_error *err);
+
+/* BatchNormalization with the batch's own statistics. Buffers: x, scale, bias, y, mean, variance
+ * (the batch's, biased: written). Its backward's: x, scale, mean, variance, dL/dy, dL/dx, dL/dscale,
+ * dL/dbias. */
+rung_status nn_lower_batchnorm_training(const lowering *l, step *s, rung_error *err);
+rung_status nn_lower_batchnorm_backward(const lowering *l, step *s, rung_error *err);
+
+#endif
