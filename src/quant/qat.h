@@ -17,6 +17,17 @@ rung_status qat_prepare(const graph *g, dataset *data, const rung_quant_options 
 /* Whether g is such a graph: a float32 constant behind a QuantizeLinear. */
 bool qat_is_prepared(const graph *g);
 
+/* The codes that a QuantizeLinear of a prepared graph may give, in its own type: -127 to 127 of
+ * weights, fewer where weights or activations have fewer than 8 bits. The graph's metadata says so:
+ * a Clip's constant bounds could not follow a scale that is learned, and of a weight with a scale
+ * per channel there is no Clip at all. qat_convert clips weights to them, and puts a Clip (as
+ * clip_to_codes does, from the scales as they are then) before the QuantizeLinear of such an
+ * activation; the prepared graph has none. */
+typedef struct qat_codes {
+    int lo, hi;
+} qat_codes;
+qat_codes qat_codes_of(const graph *g, const node *quantize);
+
 /* The integer model of a prepared graph: codes for weights, int32 biases at scale s_x * s_w. value
  * (NULL: none; by value id, entries NULL where the graph's constant counts): float32 data that
  * stands for the constant. g is copied and ids are kept. Scales that are too small for the biases or
