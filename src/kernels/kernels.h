@@ -66,12 +66,17 @@ typedef struct conv_kernel {
     size_t (*scratch_size)(const conv_shape *s); /* per thread, aligned to 64 */
     void (*run)(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
                 const requant *q, uint8_t *y, void *scratch, int thread, int n_threads);
+    /* The exact int32 sums before the requantization, bias and zero point's part included:
+     * y [batch][out_h][out_w][out_c]. Padding reads this x_zero, whatever pack was given. */
+    void (*run_sums)(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                     int32_t *y, void *scratch, int thread, int n_threads);
 } conv_kernel;
 extern const conv_kernel conv_u8s8[];
 const conv_kernel *conv_pick(const conv_shape *s);
 
 /* Transposed convolution (ONNX ConvTranspose): w [in_c][out_c / groups][kernel_h][kernel_w]; the
- * shape's in/out are the operator's own input and output; pads are the operator's. Plain C. */
+ * shape's in/out are the operator's own input and output; pads are the operator's. Plain C; the
+ * zero point is that of run and run_sums, pack folds nothing in. */
 extern const conv_kernel conv_transpose_u8s8[];
 
 /* --- products with float32 results: dynamic quantization ---------------------------------------

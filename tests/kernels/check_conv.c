@@ -158,6 +158,23 @@ static void case_run(const conv_kernel *k, const conv_case *c, int n_threads, gu
     guarded_free(&scratch);
 }
 
+/* The sums, packed with one zero point and padded with another. */
+static void case_sums(const conv_kernel *k, const conv_case *c, int pad_zero, int n_threads,
+                      guarded *y)
+{
+    const int32_t *bias = c->no_bias ? NULL : (const int32_t *)c->bias.data;
+    guarded packed = guarded_new(k->packed_size(&c->s), AT_START);
+    guarded scratch = guarded_new(k->scratch_size(&c->s), AT_START);
+    k->pack(&c->s, (const int8_t *)c->w.data, bias, c->x_zero, packed.data);
+    for (int t = 0; t < n_threads; t++)
+        k->run_sums(&c->s, packed.data, c->x.data, pad_zero, (int32_t *)(void *)y->data,
+                    scratch.data, t, n_threads);
+    guarded_check(&scratch, "scratch");
+    guarded_check(y, "sums");
+    guarded_free(&packed);
+    guarded_free(&scratch);
+}
+
 static void describe(char *to, size_t n, const conv_shape *s, int n_threads)
 {
     snprintf(to, n,
@@ -179,6 +196,19 @@ static conv_case case_for(const conv_kernel *k)
     return c;
 }
 
+static void check_sums(const conv_kernel *k, const conv_case *c, int n_threads, const char *what)
+{
+    const int pad_zero = one_in(2) ? c->x_zero : between(0, 255);
+    const size_t size = y_size(&c->s) * sizeof(int32_t);
+    guarded want = guarded_new(size, AT_END);
+    guarded y = guarded_new(size, one_in(2) ? AT_END : AT_START);
+    case_sums(conv_u8s8, c, pad_zero, 1, &want);
+    case_sums(k, c, pad_zero, n_threads, &y);
+    expect_same(want.data, y.data, size, what);
+    guarded_free(&want);
+    guarded_free(&y);
+}
+
 static void check_case(const conv_kernel *k)
 {
     static const int threads[] = {1, 1, 2, 3, 7};
@@ -192,38 +222,56 @@ static void check_case(const conv_kernel *k)
     case_run(conv_u8s8, &c, 1, &c.want);
     case_run(k, &c, n_threads, &y);
     expect_same(c.want.data, y.data, y.size, what);
+    check_sums(k, &c, n_threads, what);
     guarded_free(&y);
     case_free(&c);
 }
 
-/* out = conv(in) by the definition, in 64-bit sums over all taps with the zero point in the
- * padding: what the plain-C row is held to. */
-static void define_conv(const conv_case *c, uint8_t *y)
+/* Output value i before its requantization by the definition, in 64 bits over all taps: what the
+ * plain-C row is held to. */
+static int64_t define_sum(const conv_case *c, size_t i, int pad_zero)
 {
     const conv_shape *s = &c->s;
     const int in_c = s->in_c / s->groups, out_c = s->out_c / s->groups;
-    for (size_t i = 0; i < y_size(s); i++) {
-        const int o = (int)(i % s->out_c), ox = (int)(i / s->out_c % s->out_w);
-        const int oy = (int)(i / s->out_c / s->out_w % s->out_h);
-        const size_t n = i / s->out_c / s->out_w / s->out_h;
-        int64_t sum = c->no_bias ? 0 : ((const int32_t *)c->bias.data)[o];
-        for (int f = 0; f < in_c * s->kernel_h * s->kernel_w; f++) {
-            const int kx = f % s->kernel_w, ky = f / s->kernel_w % s->kernel_h;
-            const int ch = f / s->kernel_w / s->kernel_h + o / out_c * in_c;
-            const int iy = oy * s->stride_h - s->pad_top + ky * s->dilation_h;
-            const int ix = ox * s->stride_w - s->pad_left + kx * s->dilation_w;
-            const bool in = iy >= 0 && iy < s->in_h && ix >= 0 && ix < s->in_w;
-            const int x =
-                in ? c->x.data[((n * s->in_h + iy) * s->in_w + ix) * s->in_c + ch] : c->x_zero;
-            const int w =
-                ((const int8_t *)c->w.data)[(size_t)o * in_c * s->kernel_h * s->kernel_w + f];
-            sum += (int64_t)(x - c->x_zero) * w;
-        }
-        const double v = (double)((float)sum * c->q.mult[o]);
+    const int o = (int)(i % s->out_c), ox = (int)(i / s->out_c % s->out_w);
+    const int oy = (int)(i / s->out_c / s->out_w % s->out_h);
+    const size_t n = i / s->out_c / s->out_w / s->out_h;
+    int64_t sum = c->no_bias ? 0 : ((const int32_t *)c->bias.data)[o];
+    for (int f = 0; f < in_c * s->kernel_h * s->kernel_w; f++) {
+        const int kx = f % s->kernel_w, ky = f / s->kernel_w % s->kernel_h;
+        const int ch = f / s->kernel_w / s->kernel_h + o / out_c * in_c;
+        const int iy = oy * s->stride_h - s->pad_top + ky * s->dilation_h;
+        const int ix = ox * s->stride_w - s->pad_left + kx * s->dilation_w;
+        const bool in = iy >= 0 && iy < s->in_h && ix >= 0 && ix < s->in_w;
+        const int x = in ? c->x.data[((n * s->in_h + iy) * s->in_w + ix) * s->in_c + ch] : pad_zero;
+        const int w = ((const int8_t *)c->w.data)[(size_t)o * in_c * s->kernel_h * s->kernel_w + f];
+        sum += (int64_t)(x - c->x_zero) * w;
+    }
+    return sum;
+}
+
+static void define_conv(const conv_case *c, uint8_t *y)
+{
+    for (size_t i = 0; i < y_size(&c->s); i++) {
+        const int64_t sum = define_sum(c, i, c->x_zero);
+        const double v = (double)((float)sum * c->q.mult[i % c->s.out_c]);
         double q = __builtin_nearbyint(v < -1e6 ? -1e6 : v > 1e6 ? 1e6 : v) + c->q.zero;
         q = q < c->q.lo ? c->q.lo : q > c->q.hi ? c->q.hi : q;
         y[i] = (uint8_t)q;
     }
+}
+
+static void check_sums_definition(const conv_case *c, const char *what)
+{
+    const int pad_zero = between(0, 255);
+    guarded y = guarded_new(y_size(&c->s) * sizeof(int32_t), AT_END);
+    case_sums(conv_u8s8, c, pad_zero, between(1, 3), &y);
+    for (size_t i = 0; i < y_size(&c->s); i++) {
+        const int64_t want = define_sum(c, i, pad_zero), got = ((int32_t *)(void *)y.data)[i];
+        expect(got == want, "%s: sum %zu is %lld, not %lld", what, i, (long long)got,
+               (long long)want);
+    }
+    guarded_free(&y);
 }
 
 static void check_definition(void)
@@ -235,6 +283,7 @@ static void check_definition(void)
     define_conv(&c, c.want.data);
     case_run(conv_u8s8, &c, between(1, 3), &y);
     expect_same(c.want.data, y.data, y.size, what);
+    check_sums_definition(&c, what);
     guarded_free(&y);
     case_free(&c);
 }
@@ -313,8 +362,12 @@ static void check_transpose(void)
     case_run(conv_u8s8, &cs, 1, &want);
     case_run(conv_transpose_u8s8, &ct, between(1, 3), &y);
     expect_same(want.data, y.data, y.size, "transposed convolution");
-    guarded *all[] = {&x, &spread_x, &w, &turned, &want, &y};
-    for (int i = 0; i < 6; i++)
+    guarded want_sums = guarded_new(want.size * 4, AT_END), sums = guarded_new(y.size * 4, AT_END);
+    case_sums(conv_u8s8, &cs, zero, 1, &want_sums);
+    case_sums(conv_transpose_u8s8, &ct, zero, between(1, 3), &sums);
+    expect_same(want_sums.data, sums.data, sums.size, "sums of a transposed convolution");
+    guarded *all[] = {&x, &spread_x, &w, &turned, &want, &y, &want_sums, &sums};
+    for (int i = 0; i < 8; i++)
         guarded_free(all[i]);
 }
 

@@ -5,14 +5,15 @@
 #include "kernels/arith.h"
 #include "kernels/kernels.h"
 
-/* One output value before bias and zero point: image is [in_h][in_w][in_c] at the group's first
+/* One output value without bias: image is [in_h][in_w][in_c] at the group's first
  * channel, w [tap][in_c / groups]. */
 typedef int32_t (*output_sum)(const conv_shape *s, const uint8_t *image, int x_zero,
                               const int8_t *w, int oy, int ox);
 
+/* y: bytes, or int32 sums where q is NULL. */
 static inline void conv_outputs(const conv_shape *s, const void *packed, const uint8_t *x,
-                                int x_zero, const requant *q, uint8_t *y, output_sum sum,
-                                int thread, int n_threads)
+                                int x_zero, const requant *q, void *y, output_sum sum, int thread,
+                                int n_threads)
 {
     const int in_c = s->in_c / s->groups, out_c = s->out_c / s->groups;
     const size_t per_output = (size_t)in_c * s->kernel_h * s->kernel_w;
@@ -27,7 +28,11 @@ static inline void conv_outputs(const conv_shape *s, const void *packed, const u
         for (int o = 0; o < s->out_c; o++) {
             const int32_t acc = bias[o] + sum(s, image + (size_t)(o / out_c) * in_c, x_zero,
                                               w + o * per_output, oy, ox);
-            y[row * s->out_c + o] = requant_u8(acc, q->mult[o], q->zero, q->lo, q->hi);
+            const size_t at = row * s->out_c + o;
+            if (q)
+                ((uint8_t *)y)[at] = requant_u8(acc, q->mult[o], q->zero, q->lo, q->hi);
+            else
+                ((int32_t *)y)[at] = acc;
         }
     }
 }

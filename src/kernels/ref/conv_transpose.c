@@ -1,5 +1,5 @@
 /* Transposed convolution in plain C, each output value gathered from the inputs that reach it.
- * Packed as in conv.c: bias [out_c] int32, then w [out_c][tap][in_c / groups]. */
+ * Packed: bias [out_c] int32, then w [out_c][tap][in_c / groups]. */
 #include "kernels/ref/conv_outputs.h"
 #include "kernels/ref/ref.h"
 
@@ -53,4 +53,10 @@ void conv_transpose_run_ref(const conv_shape *s, const void *packed, const uint8
                             const requant *q, uint8_t *y, void *scratch, int thread, int n_threads)
 {
     conv_outputs(s, packed, x, x_zero, q, y, transpose_sum, thread, n_threads);
+}
+
+void conv_transpose_sums_ref(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                             int32_t *y, void *scratch, int thread, int n_threads)
+{
+    conv_outputs(s, packed, x, x_zero, NULL, y, transpose_sum, thread, n_threads);
 }

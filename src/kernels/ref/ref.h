@@ -12,11 +12,15 @@ void conv_pack_ref(const conv_shape *s, const int8_t *w, const int32_t *bias, in
 size_t conv_scratch_size_ref(const conv_shape *s);
 void conv_run_ref(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
                   const requant *q, uint8_t *y, void *scratch, int thread, int n_threads);
+void conv_sums_ref(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                   int32_t *y, void *scratch, int thread, int n_threads);
 
 void conv_transpose_pack_ref(const conv_shape *s, const int8_t *w, const int32_t *bias, int x_zero,
                              void *packed);
 void conv_transpose_run_ref(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
                             const requant *q, uint8_t *y, void *scratch, int thread, int n_threads);
+void conv_transpose_sums_ref(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                             int32_t *y, void *scratch, int thread, int n_threads);
 
 size_t product_packed_size_ref(int k, int n);
 void product_pack_ref(int k, int n, const int8_t *w, void *packed);

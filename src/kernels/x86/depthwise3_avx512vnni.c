@@ -88,8 +88,8 @@ INLINE __m512i dpbusd(__m512i sum, __m512i u8, __m512i s8)
 /* One block of channels of some output rows. */
 typedef struct band {
     const uint8_t *x[4][3]; /* [line][kernel row]: input rows, at the block's first channel */
-    uint8_t *y[4];
-    int lines_there; /* output rows that exist */
+    uint8_t *y[4];          /* their outputs: bytes, or int32 sums where q is NULL */
+    int lines_there;        /* output rows that exist */
     int in_w, out_w, pad_left;
     ptrdiff_t pixel; /* bytes from pixel to pixel */
     __mmask64 there; /* channels that exist, from the first lane of a line on */
@@ -168,6 +168,22 @@ INLINE void store_lines(int lines, const band *b, const __m512i sum[4], ptrdiff_
     }
 }
 
+/* Four channels of register j begin at 16 l + 4 j of the lines' channels side by side. */
+INLINE void store_sums(int lines, const band *b, const __m512i sum[4], ptrdiff_t at)
+{
+    const __m512i a = _mm512_shuffle_i32x4(sum[0], sum[1], 0x44); /* s0: 0 1, s1: 0 1 */
+    const __m512i c = _mm512_shuffle_i32x4(sum[0], sum[1], 0xee); /* s0: 2 3, s1: 2 3 */
+    const __m512i d = _mm512_shuffle_i32x4(sum[2], sum[3], 0x44);
+    const __m512i e = _mm512_shuffle_i32x4(sum[2], sum[3], 0xee);
+    const __m512i sixteen[4] = {_mm512_shuffle_i32x4(a, d, 0x88), _mm512_shuffle_i32x4(a, d, 0xdd),
+                                _mm512_shuffle_i32x4(c, e, 0x88), _mm512_shuffle_i32x4(c, e, 0xdd)};
+    const int per_line = 4 / lines; /* registers of 16 channels */
+    for (int i = 0; i < 4; i++)
+        if (i / per_line < b->lines_there)
+            _mm512_mask_storeu_epi32(b->y[i / per_line] + 4 * at + 64 * (i % per_line),
+                                     (__mmask16)(b->there >> 16 * (i % per_line)), sixteen[i]);
+}
+
 INLINE void add_column(__m512i sum[4], const __m512i from[4], const __m512i c[4],
                        const __m512i w[4])
 {
@@ -176,7 +192,7 @@ INLINE void add_column(__m512i sum[4], const __m512i from[4], const __m512i c[4]
 }
 
 /* The sums of an output are begun at its first column and handed on; stride 1 has two under way. */
-INLINE void run_band(int lines, int stride, const band *b)
+INLINE void run_band(bool sums, int lines, int stride, const band *b)
 {
     const __m512i *p = (const __m512i *)(const void *)b->packed;
     const __m512i bias[4] = {p[0], p[1], p[2], p[3]};
@@ -198,7 +214,10 @@ INLINE void run_band(int lines, int stride, const band *b)
         }
         load_column(lines, b, ix++, c);
         add_column(sum, sum, c, w2);
-        store_lines(lines, b, sum, ox * b->pixel);
+        if (sums)
+            store_sums(lines, b, sum, ox * b->pixel);
+        else
+            store_lines(lines, b, sum, ox * b->pixel);
         if (stride == 1) {
             add_column(sum, next, c, w1);
             add_column(next, bias, c, w0);
@@ -208,21 +227,29 @@ INLINE void run_band(int lines, int stride, const band *b)
     }
 }
 
-__attribute__((noinline)) static void run_band_any(int lines, int stride, const band *b)
-{
-    if (lines == 1 && stride == 1)
-        run_band(1, 1, b);
-    else if (lines == 1)
-        run_band(1, 2, b);
-    else if (lines == 2 && stride == 1)
-        run_band(2, 1, b);
-    else if (lines == 2)
-        run_band(2, 2, b);
-    else if (stride == 1)
-        run_band(4, 1, b);
-    else
-        run_band(4, 2, b);
-}
+#define BAND(name, sums, lines, stride)                                                            \
+    static void name##_##lines##_##stride(const band *b)                                           \
+    {                                                                                              \
+        run_band(sums, lines, stride, b);                                                          \
+    }
+BAND(bytes, false, 1, 1)
+BAND(bytes, false, 1, 2)
+BAND(bytes, false, 2, 1)
+BAND(bytes, false, 2, 2)
+BAND(bytes, false, 4, 1)
+BAND(bytes, false, 4, 2)
+BAND(sums, true, 1, 1)
+BAND(sums, true, 1, 2)
+BAND(sums, true, 2, 1)
+BAND(sums, true, 2, 2)
+BAND(sums, true, 4, 1)
+BAND(sums, true, 4, 2)
+
+typedef void (*band_run)(const band *b);
+static const band_run band_runs[2][3][2] =
+    {/* [sums][lines / 2][stride - 1] */
+     {{bytes_1_1, bytes_1_2}, {bytes_2_1, bytes_2_2}, {bytes_4_1, bytes_4_2}},
+     {{sums_1_1, sums_1_2}, {sums_2_1, sums_2_2}, {sums_4_1, sums_4_2}}};
 
 static void lane_order_mult(const conv_shape *s, const requant *q, size_t c0, int lines, float *to)
 {
@@ -238,10 +265,11 @@ static void place_band(const conv_shape *s, const uint8_t *x, uint8_t *y, const 
                        size_t n, int oy, int lines, size_t c0, band *b)
 {
     const size_t in_row = (size_t)s->in_w * s->in_c, out_row = (size_t)s->out_w * s->out_c;
+    const size_t y_size = b->q ? 1 : sizeof(int32_t);
     b->lines_there = s->out_h - oy < lines ? s->out_h - oy : lines;
     for (int l = 0; l < lines; l++) {
         const int line = l < b->lines_there ? oy + l : oy; /* the others repeat the first */
-        b->y[l] = y + (n * s->out_h + line) * out_row + c0;
+        b->y[l] = y + ((n * s->out_h + line) * out_row + c0) * y_size;
         for (int ky = 0; ky < 3; ky++) {
             const int iy = line * s->stride_h - s->pad_top + ky * s->dilation_h;
             b->x[l][ky] = iy < 0 || iy >= s->in_h ? pad : x + (n * s->in_h + iy) * in_row + c0;
@@ -263,9 +291,9 @@ static size_t bands_of(const conv_shape *s)
     return n * s->batch;
 }
 
-void depthwise3_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x,
-                               int x_zero, const requant *q, uint8_t *y, void *scratch, int thread,
-                               int n_threads)
+/* y: bytes, or int32 sums where q is NULL. */
+static void depthwise3_any(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                           const requant *q, void *y, void *scratch, int thread, int n_threads)
 {
     const size_t channels = s->out_c;
     float *mult = scratch;
@@ -287,10 +315,24 @@ void depthwise3_run_avx512vnni(const conv_shape *s, const void *packed, const ui
             continue;
         b.packed = (const int32_t *)(const void *)((const char *)packed + c0 / 64 * BLOCK_BYTES);
         b.there = ~UINT64_C(0) >> (64 - left);
-        lane_order_mult(s, q, c0, lines, mult);
+        if (q)
+            lane_order_mult(s, q, c0, lines, mult);
         for (size_t i = from; i < to; i++) {
             place_band(s, x, y, pad, i / groups, (int)(i % groups) * lines, lines, c0, &b);
-            run_band_any(lines, s->stride_w, &b);
+            band_runs[!q][lines / 2][s->stride_w - 1](&b);
         }
     }
+}
+
+void depthwise3_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x,
+                               int x_zero, const requant *q, uint8_t *y, void *scratch, int thread,
+                               int n_threads)
+{
+    depthwise3_any(s, packed, x, x_zero, q, y, scratch, thread, n_threads);
+}
+
+void depthwise3_sums_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x,
+                                int x_zero, int32_t *y, void *scratch, int thread, int n_threads)
+{
+    depthwise3_any(s, packed, x, x_zero, NULL, y, scratch, thread, n_threads);
 }

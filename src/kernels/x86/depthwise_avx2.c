@@ -101,7 +101,18 @@ INLINE void store_channels(uint8_t *y, size_t left, __m256i i0, __m256i i1)
     }
 }
 
-/* n pixels of one block of channels, of which `left` exist. */
+INLINE void store_sums(uint8_t *y, size_t left, __m256i s0, __m256i s1)
+{
+    int32_t few[16];
+    int32_t *to = left >= 16 ? (int32_t *)(void *)y : few;
+    _mm256_storeu_si256((__m256i *)(void *)to, s0);
+    _mm256_storeu_si256((__m256i *)(void *)(to + 8), s1);
+    if (to == few)
+        memcpy(y, few, left * sizeof *few);
+}
+
+/* n pixels of one block of channels, of which `left` exist; q NULL: y is int32 sums. y_stride is in
+ * bytes. */
 INLINE void run_block(int pairs, const uint8_t *const *rows, size_t n, size_t c0, size_t left,
                       const int32_t *bias, const float *mult, const requant *q, uint8_t *y,
                       size_t y_stride)
@@ -118,15 +129,28 @@ INLINE void run_block(int pairs, const uint8_t *const *rows, size_t n, size_t c0
             s0 = _mm256_add_epi32(s0, _mm256_madd_epi16(low, _mm256_loadu_si256(w + 2 * k)));
             s1 = _mm256_add_epi32(s1, _mm256_madd_epi16(high, _mm256_loadu_si256(w + 2 * k + 1)));
         }
-        store_channels(y, left, finish(s0, mult, q), finish(s1, mult + 8, q));
+        if (q)
+            store_channels(y, left, finish(s0, mult, q), finish(s1, mult + 8, q));
+        else
+            store_sums(y, left, s0, s1);
     }
 }
 
-void depthwise_run_avx2(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
-                        const requant *q, uint8_t *y, void *scratch, int thread, int n_threads)
+/* mult [blocks][16], zero where there is no channel. */
+static void padded_mult(const conv_shape *s, const requant *q, float *to)
+{
+    const size_t channels = s->out_c;
+    memcpy(to, q->mult, channels * sizeof *to);
+    for (size_t c = channels; c < 16 * blocks_of(s); c++)
+        to[c] = 0;
+}
+
+/* y: bytes, or int32 sums where q is NULL. */
+static void depthwise_any(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                          const requant *q, void *y, void *scratch, int thread, int n_threads)
 {
     const int pairs = pairs_of(s);
-    const size_t channels = s->out_c, n_blocks = blocks_of(s);
+    const size_t channels = s->out_c, n_blocks = blocks_of(s), y_size = q ? 1 : sizeof(int32_t);
     size_t row, last;
     kernel_share((size_t)s->batch * s->out_h * s->out_w, 1, thread, n_threads, &row, &last);
     if (row == last)
@@ -139,9 +163,8 @@ void depthwise_run_avx2(const conv_shape *s, const void *packed, const uint8_t *
     const uint8_t **rows = (const uint8_t **)(void *)(at + n_blocks * 64);
     const row_source source = row_source_of(s, x, pad, offset, 2 * pairs);
     memset(pad, x_zero, channels);
-    memcpy(mult, q->mult, channels * sizeof *mult);
-    for (size_t c = channels; c < 16 * n_blocks; c++)
-        mult[c] = 0;
+    if (q)
+        padded_mult(s, q, mult);
     for (; row < last; row += CHUNK_ROWS) {
         const size_t n = last - row < CHUNK_ROWS ? last - row : CHUNK_ROWS;
         rows_point(&source, row, n, rows);
@@ -149,11 +172,26 @@ void depthwise_run_avx2(const conv_shape *s, const void *packed, const uint8_t *
             const size_t c0 = block * 16;
             const int32_t *bias =
                 (const int32_t *)(const void *)((const char *)packed + block * block_bytes(s));
-            uint8_t *to = y + row * channels + c0;
-            if (channels - c0 >= 16)
-                run_block(pairs, rows, n, c0, 16, bias, mult + c0, q, to, channels);
+            uint8_t *to = (uint8_t *)y + (row * channels + c0) * y_size;
+            const size_t left = channels - c0 < 16 ? channels - c0 : 16, stride = channels * y_size;
+            if (!q)
+                run_block(pairs, rows, n, c0, left, bias, NULL, NULL, to, stride);
+            else if (left == 16)
+                run_block(pairs, rows, n, c0, 16, bias, mult + c0, q, to, stride);
             else
-                run_block(pairs, rows, n, c0, channels - c0, bias, mult + c0, q, to, channels);
+                run_block(pairs, rows, n, c0, left, bias, mult + c0, q, to, stride);
         }
     }
+}
+
+void depthwise_run_avx2(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                        const requant *q, uint8_t *y, void *scratch, int thread, int n_threads)
+{
+    depthwise_any(s, packed, x, x_zero, q, y, scratch, thread, n_threads);
+}
+
+void depthwise_sums_avx2(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                         int32_t *y, void *scratch, int thread, int n_threads)
+{
+    depthwise_any(s, packed, x, x_zero, NULL, y, scratch, thread, n_threads);
 }

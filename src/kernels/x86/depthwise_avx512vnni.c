@@ -110,7 +110,7 @@ INLINE void add_quad(__m512i sum[4], const uint8_t *const *p, size_t c0, __mmask
 
 typedef struct block_out {
     const float *mult; /* [64], lane order */
-    const requant *q;
+    const requant *q;  /* NULL: y is int32 sums */
     __mmask64 channels;
 } block_out;
 
@@ -131,9 +131,24 @@ INLINE void store_block(const __m512i sum[4], const block_out *b, uint8_t *y)
     _mm512_mask_storeu_epi8(y, b->channels, v);
 }
 
-/* n pixels of one block of channels; `fixed` > 0: that many quads, their weights in registers. */
-INLINE void run_block(int fixed, int quads, const uint8_t *const *rows, size_t n, size_t c0,
-                      const int32_t *packed, const block_out *b, uint8_t *y, size_t y_stride)
+/* Four channels of register j begin at 16 l + 4 j: a 4 x 4 transposition of 128-bit lanes. */
+INLINE void store_sums(const __m512i sum[4], const block_out *b, uint8_t *y)
+{
+    const __m512i a = _mm512_shuffle_i32x4(sum[0], sum[1], 0x44); /* s0: 0 1, s1: 0 1 */
+    const __m512i c = _mm512_shuffle_i32x4(sum[0], sum[1], 0xee); /* s0: 2 3, s1: 2 3 */
+    const __m512i d = _mm512_shuffle_i32x4(sum[2], sum[3], 0x44);
+    const __m512i e = _mm512_shuffle_i32x4(sum[2], sum[3], 0xee);
+    const __m512i lines[4] = {_mm512_shuffle_i32x4(a, d, 0x88), _mm512_shuffle_i32x4(a, d, 0xdd),
+                              _mm512_shuffle_i32x4(c, e, 0x88), _mm512_shuffle_i32x4(c, e, 0xdd)};
+    for (int l = 0; l < 4; l++)
+        _mm512_mask_storeu_epi32(y + 64 * l, (__mmask16)(b->channels >> 16 * l), lines[l]);
+}
+
+/* n pixels of one block of channels; `fixed` > 0: that many quads, their weights in registers;
+ * y_stride is in bytes. */
+INLINE void run_block(bool sums, int fixed, int quads, const uint8_t *const *rows, size_t n,
+                      size_t c0, const int32_t *packed, const block_out *b, uint8_t *y,
+                      size_t y_stride)
 {
     const int8_t *wp = (const int8_t *)(packed + 64);
     __m512i bias[4], w[3][4];
@@ -154,7 +169,10 @@ INLINE void run_block(int fixed, int quads, const uint8_t *const *rows, size_t n
                 add_quad(sum, rows + 4 * k, c0, b->channels, wk);
             }
         }
-        store_block(sum, b, y);
+        if (sums)
+            store_sums(sum, b, y);
+        else
+            store_block(sum, b, y);
     }
 }
 
@@ -167,12 +185,12 @@ static void lane_order_mult(const conv_shape *s, const requant *q, float *to)
         }
 }
 
-void depthwise_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
-                              const requant *q, uint8_t *y, void *scratch, int thread,
-                              int n_threads)
+/* y: bytes, or int32 sums where q is NULL. */
+static void depthwise_any(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                          const requant *q, void *y, void *scratch, int thread, int n_threads)
 {
     const int quads = quads_of(s);
-    const size_t channels = s->out_c, n_blocks = blocks_of(s);
+    const size_t channels = s->out_c, n_blocks = blocks_of(s), y_size = q ? 1 : sizeof(int32_t);
     size_t row, last;
     kernel_share((size_t)s->batch * s->out_h * s->out_w, 1, thread, n_threads, &row, &last);
     if (row == last)
@@ -185,7 +203,8 @@ void depthwise_run_avx512vnni(const conv_shape *s, const void *packed, const uin
     const uint8_t **rows = (const uint8_t **)(void *)(at + n_blocks * 256);
     const row_source source = row_source_of(s, x, pad, offset, 4 * quads);
     memset(pad, x_zero, channels);
-    lane_order_mult(s, q, mult);
+    if (q)
+        lane_order_mult(s, q, mult);
     for (; row < last; row += CHUNK_ROWS) {
         const size_t n = last - row < CHUNK_ROWS ? last - row : CHUNK_ROWS;
         rows_point(&source, row, n, rows);
@@ -195,11 +214,26 @@ void depthwise_run_avx512vnni(const conv_shape *s, const void *packed, const uin
                                  left < 64 ? ~UINT64_C(0) >> (64 - left) : ~UINT64_C(0)};
             const int32_t *from =
                 (const int32_t *)(const void *)((const char *)packed + block * block_bytes(s));
-            uint8_t *to = y + row * channels + c0;
-            if (quads == 3)
-                run_block(3, 3, rows, n, c0, from, &b, to, channels);
+            uint8_t *to = (uint8_t *)y + (row * channels + c0) * y_size;
+            if (!q)
+                run_block(true, 0, quads, rows, n, c0, from, &b, to, channels * y_size);
+            else if (quads == 3)
+                run_block(false, 3, 3, rows, n, c0, from, &b, to, channels);
             else
-                run_block(0, quads, rows, n, c0, from, &b, to, channels);
+                run_block(false, 0, quads, rows, n, c0, from, &b, to, channels);
         }
     }
+}
+
+void depthwise_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                              const requant *q, uint8_t *y, void *scratch, int thread,
+                              int n_threads)
+{
+    depthwise_any(s, packed, x, x_zero, q, y, scratch, thread, n_threads);
+}
+
+void depthwise_sums_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x,
+                               int x_zero, int32_t *y, void *scratch, int thread, int n_threads)
+{
+    depthwise_any(s, packed, x, x_zero, NULL, y, scratch, thread, n_threads);
 }

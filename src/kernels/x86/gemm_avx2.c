@@ -1,7 +1,8 @@
 /* Convolution as a GEMM with VPMADDWD: exact, as u8 and s8 are widened to 16 bits and a pair of
  * products is added in 32. (VPMADDUBSW would save the widening, but adds pairs in saturating int16:
  * 2 * 255 * 127 does not fit.) The rows of a few output pixels, their taps side by side, are
- * widened into scratch; 6 rows x 16 columns stay in registers, and are requantized there.
+ * widened into scratch; 6 rows x 16 columns stay in registers, and are requantized there or stored
+ * as sums.
  *
  * Packed, for each group: bias [n padded to 16] int32 with the zero point folded in; then, for each
  * 16 columns, w [k / 2][16][2] int16, zero where there is no weight. */
@@ -137,11 +138,11 @@ static void gather(const row_source *r, const gemm_plan *p, size_t first, size_t
 /* What the columns of a block need behind the dot products. */
 typedef struct block_out {
     const int32_t *bias;
-    const requant *q;
-    const float *mult;
-    int columns; /* 1 to 16 */
+    const requant *q;  /* NULL: y is int32 sums */
+    const float *mult; /* [columns], of the bytes */
+    int columns;       /* 1 to 16 */
     uint8_t *y;
-    size_t y_stride;
+    size_t y_stride; /* in bytes */
 } block_out;
 
 INLINE __m256i finish(__m256i acc, __m256 mult, const requant *q)
@@ -170,6 +171,16 @@ INLINE void store_row(const block_out *b, const float mult[16], __m256i a0, __m2
     }
 }
 
+INLINE void store_sums(const block_out *b, __m256i a0, __m256i a1, uint8_t *y)
+{
+    int32_t out[16];
+    int32_t *to = b->columns == 16 ? (int32_t *)(void *)y : out;
+    _mm256_storeu_si256((__m256i *)(void *)to, a0);
+    _mm256_storeu_si256((__m256i *)(void *)(to + 8), a1);
+    if (to == out)
+        memcpy(y, out, (size_t)b->columns * sizeof *out);
+}
+
 INLINE void tile(int mr, int pairs, const uint16_t *rows, const int16_t *w, const block_out *b,
                  const float mult[16], uint8_t *y)
 {
@@ -193,8 +204,11 @@ INLINE void tile(int mr, int pairs, const uint16_t *rows, const int16_t *w, cons
         }
     }
     UNROLL
-    for (int r = 0; r < mr; r++)
-        store_row(b, mult, acc[r][0], acc[r][1], y + r * b->y_stride);
+    for (int r = 0; r < mr; r++, y += b->y_stride)
+        if (b->q)
+            store_row(b, mult, acc[r][0], acc[r][1], y);
+        else
+            store_sums(b, acc[r][0], acc[r][1], y);
 }
 
 static void run_block(const gemm_plan *p, const uint16_t *rows, size_t n, const int16_t *w,
@@ -203,7 +217,8 @@ static void run_block(const gemm_plan *p, const uint16_t *rows, size_t n, const 
     const size_t stride = 2 * (size_t)p->pairs;
     float mult[16] = {0};
     uint8_t *y = b->y;
-    memcpy(mult, b->mult, b->columns * sizeof *mult);
+    if (b->q)
+        memcpy(mult, b->mult, b->columns * sizeof *mult);
     for (; n >= 6; n -= 6, rows += 6 * stride, y += 6 * b->y_stride)
         tile(6, p->pairs, rows, w, b, mult, y);
     for (; n >= 2; n -= 2, rows += 2 * stride, y += 2 * b->y_stride)
@@ -212,9 +227,11 @@ static void run_block(const gemm_plan *p, const uint16_t *rows, size_t n, const 
         tile(1, p->pairs, rows, w, b, mult, y);
 }
 
-void gemm_run_avx2(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
-                   const requant *q, uint8_t *y, void *scratch, int thread, int n_threads)
+/* y: bytes, or int32 sums where q is NULL. */
+static void gemm_any(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                     const requant *q, void *y, void *scratch, int thread, int n_threads)
 {
+    const size_t y_size = q ? 1 : sizeof(int32_t);
     const gemm_plan p = gemm_plan_of(s);
     const size_t n_rows = (size_t)s->batch * s->out_h * s->out_w;
     const size_t taps = (size_t)s->kernel_h * s->kernel_w;
@@ -238,11 +255,26 @@ void gemm_run_avx2(const conv_shape *s, const void *packed, const uint8_t *x, in
             for (size_t block = b0; block < b1; block++) {
                 const size_t column = (size_t)g * p.out_c + 16 * block;
                 const int left = p.out_c - 16 * (int)block;
-                const block_out b = {
-                    bias + 16 * block,           q,       q->mult + column, left < 16 ? left : 16,
-                    y + row * s->out_c + column, s->out_c};
+                const block_out b = {.bias = bias + 16 * block,
+                                     .q = q,
+                                     .mult = q ? q->mult + column : NULL,
+                                     .columns = left < 16 ? left : 16,
+                                     .y = (uint8_t *)y + (row * s->out_c + column) * y_size,
+                                     .y_stride = s->out_c * y_size};
                 run_block(&p, rows, n, w + 32 * block * p.pairs, &b);
             }
         }
     }
+}
+
+void gemm_run_avx2(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                   const requant *q, uint8_t *y, void *scratch, int thread, int n_threads)
+{
+    gemm_any(s, packed, x, x_zero, q, y, scratch, thread, n_threads);
+}
+
+void gemm_sums_avx2(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                    int32_t *y, void *scratch, int thread, int n_threads)
+{
+    gemm_any(s, packed, x, x_zero, NULL, y, scratch, thread, n_threads);
 }

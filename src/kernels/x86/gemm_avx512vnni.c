@@ -1,6 +1,6 @@
 /* Convolution as an indirect GEMM with VPDPBUSD, planned and packed as gemm_avx512vnni.h says. Up
- * to 8 rows x 3 or 6 rows x 4 registers of 16 columns stay in registers, and are requantized there.
- */
+ * to 8 rows x 3 or 6 rows x 4 registers of 16 columns stay in registers, and are requantized there
+ * or stored as sums: `sums`, where it stands first, is a constant of the compiler. */
 #include "kernels/x86/gemm_avx512vnni.h"
 
 #include <immintrin.h>
@@ -69,9 +69,9 @@ INLINE __m512i broadcast4(const uint8_t *p)
 typedef struct block_out {
     const int32_t *bias;
     const float *mult;
-    uint8_t *y; /* first row, first column */
-    size_t y_stride;
-    int last; /* columns of the last register that exist: 1 to 16 */
+    uint8_t *y;      /* first row, first column: bytes, or int32 sums */
+    size_t y_stride; /* in bytes */
+    int last;        /* columns of the last register that exist: 1 to 16 */
     int16_t zero;
     int8_t lo, hi;
     bool bounded;         /* no product leaves int32: the multipliers are below 1 */
@@ -168,8 +168,23 @@ INLINE void store_tile_as(const block_out *b, int mr, int nv, __m512i acc[8][4],
     }
 }
 
-INLINE void store_tile(const block_out *b, int mr, int nv, __m512i acc[8][4])
+INLINE void store_sums(const block_out *b, int mr, int nv, __m512i acc[8][4])
 {
+    const __mmask16 last = (__mmask16)(0xffffu >> (16 - b->last));
+    uint8_t *y = b->y;
+    UNROLL
+    for (int r = 0; r < mr; r++, y += b->y_stride)
+        UNROLL
+    for (int v = 0; v < nv; v++)
+        _mm512_mask_storeu_epi32(y + 64 * v, v == nv - 1 ? last : 0xffff, acc[r][v]);
+}
+
+INLINE void store_tile(bool sums, const block_out *b, int mr, int nv, __m512i acc[8][4])
+{
+    if (sums) {
+        store_sums(b, mr, nv, acc);
+        return;
+    }
     __asm__ volatile("" : "+r"(b)); /* keeps the constants out of the dot products' registers */
     if (b->bounded)
         store_tile_as(b, mr, nv, acc, true);
@@ -211,7 +226,8 @@ INLINE const int8_t *dot(int mr, int nv, int sets, const uint8_t *const base[8],
 
 /* mr rows x nv registers. Few accumulators are doubled, odd and even steps apart: the instruction's
  * latency must be filled. */
-INLINE void tile(int mr, int nv, const block_in *in, row_cursor *rows, const block_out *b)
+INLINE void tile(bool sums, int mr, int nv, const block_in *in, row_cursor *rows,
+                 const block_out *b)
 {
     const int sets = mr * nv <= 8 ? 2 : 1;
     const ptrdiff_t bytes = 4 * (ptrdiff_t)in->quads, paired = bytes & -4 * sets;
@@ -239,13 +255,13 @@ INLINE void tile(int mr, int nv, const block_in *in, row_cursor *rows, const blo
         for (int v = 0; v < nv; v++)
             acc[0][r][v] = _mm512_add_epi32(acc[0][r][v], acc[1][r][v]);
     }
-    store_tile(b, mr, nv, acc[0]);
+    store_tile(sums, b, mr, nv, acc[0]);
 }
 
 /* 16 rows of one register, neighbours in a line, of a kernel three pixels wide: a pixel is loaded
  * once for the three rows that read it. With one load for each product the loads would be the
  * limit. */
-INLINE void tile_shared(const block_in *in, row_cursor *rows, block_out b)
+INLINE void tile_shared(bool sums, const block_in *in, row_cursor *rows, block_out b)
 {
     const int quads = in->quads / 3; /* of a pixel */
     const int8_t *w = in->w;
@@ -275,43 +291,52 @@ INLINE void tile_shared(const block_in *in, row_cursor *rows, block_out b)
         }
     }
     cursor_step(rows, 16);
-    store_tile(&b, 8, 1, acc[0]);
+    store_tile(sums, &b, 8, 1, acc[0]);
     b.y += 8 * b.y_stride;
-    store_tile(&b, 8, 1, acc[1]);
+    store_tile(sums, &b, 8, 1, acc[1]);
 }
 
 /* n rows by tiles of mr, then 4, 2, 1. */
-INLINE void tiles(int mr, int nv, const block_in *in, row_cursor rows, size_t n, block_out b)
+INLINE void tiles(bool sums, int mr, int nv, const block_in *in, row_cursor rows, size_t n,
+                  block_out b)
 {
     size_t i = 0;
     while (i + mr <= n) {
         const bool shared = nv == 1 && in->shared && i + 16 <= n && rows.x + 16 <= rows.width;
         const int done = shared ? 16 : mr;
         if (shared)
-            tile_shared(in, &rows, b);
+            tile_shared(sums, in, &rows, b);
         else
-            tile(mr, nv, in, &rows, &b);
+            tile(sums, mr, nv, in, &rows, &b);
         i += done;
         b.y += done * b.y_stride;
     }
     for (; i + 4 <= n; i += 4, b.y += 4 * b.y_stride)
-        tile(4, nv, in, &rows, &b);
+        tile(sums, 4, nv, in, &rows, &b);
     for (; i + 2 <= n; i += 2, b.y += 2 * b.y_stride)
-        tile(2, nv, in, &rows, &b);
+        tile(sums, 2, nv, in, &rows, &b);
     if (i < n)
-        tile(1, nv, in, &rows, &b);
+        tile(sums, 1, nv, in, &rows, &b);
 }
 
-#define BLOCK(nv, mr)                                                                              \
-    __attribute__((noinline)) static void block_##nv(const block_in *in, const row_cursor *rows,   \
-                                                     size_t n, const block_out *b)                 \
+#define BLOCK(name, sums, nv, mr)                                                                  \
+    static void name##_##nv(const block_in *in, const row_cursor *rows, size_t n,                  \
+                            const block_out *b)                                                    \
     {                                                                                              \
-        tiles(mr, nv, in, *rows, n, *b);                                                           \
+        tiles(sums, mr, nv, in, *rows, n, *b);                                                     \
     }
-BLOCK(1, 8)
-BLOCK(2, 8)
-BLOCK(3, 8)
-BLOCK(4, 6)
+BLOCK(bytes, false, 1, 8)
+BLOCK(bytes, false, 2, 8)
+BLOCK(bytes, false, 3, 8)
+BLOCK(bytes, false, 4, 6)
+BLOCK(sums, true, 1, 8)
+BLOCK(sums, true, 2, 8)
+BLOCK(sums, true, 3, 8)
+BLOCK(sums, true, 4, 6)
+
+typedef void (*block_run)(const block_in *in, const row_cursor *rows, size_t n, const block_out *b);
+static const block_run block_runs[2][4] = {{bytes_1, bytes_2, bytes_3, bytes_4},
+                                           {sums_1, sums_2, sums_3, sums_4}};
 
 static size_t round64(size_t n)
 {
@@ -375,8 +400,9 @@ typedef struct gemm_call {
     const char *packed;
     const uint8_t *x;
     int x_zero;
-    const requant *q;
+    const requant *q; /* NULL: y is int32 sums */
     uint8_t *y;
+    size_t y_size; /* bytes of an output value */
     size_t b0, b1; /* blocks of columns */
     bool bounded;
     ptrdiff_t *offset;
@@ -397,31 +423,20 @@ static void run_group(const gemm_call *c, const row_cursor *rows, size_t first, 
     for (int block = (int)c->b0; block < (int)c->b1; block++) {
         const int v0 = gemm_block_start(p, block), v1 = gemm_block_start(p, block + 1);
         const size_t column = (size_t)g * p->out_c + 16 * (size_t)v0;
-        const block_out b = {.bias = bias + 16 * (size_t)v0,
-                             .mult = c->q->mult + column,
-                             .y = c->y + first * c->s->out_c + column,
-                             .y_stride = c->s->out_c,
-                             .last = v1 == p->vectors ? p->out_c - 16 * (p->vectors - 1) : 16,
-                             .zero = (int16_t)c->q->zero,
-                             .lo = (int8_t)c->q->lo,
-                             .hi = (int8_t)c->q->hi,
-                             .bounded = c->bounded,
-                             .order = lane_order};
-        const block_in in = {w + v0 * vector_bytes, c->offset, p->taps, p->quads, shared};
-        switch (v1 - v0) {
-        case 1:
-            block_1(&in, rows, n, &b);
-            break;
-        case 2:
-            block_2(&in, rows, n, &b);
-            break;
-        case 3:
-            block_3(&in, rows, n, &b);
-            break;
-        default:
-            block_4(&in, rows, n, &b);
-            break;
+        block_out b = {.bias = bias + 16 * (size_t)v0,
+                       .y = c->y + (first * c->s->out_c + column) * c->y_size,
+                       .y_stride = c->s->out_c * c->y_size,
+                       .last = v1 == p->vectors ? p->out_c - 16 * (p->vectors - 1) : 16,
+                       .bounded = c->bounded,
+                       .order = lane_order};
+        if (c->q) {
+            b.mult = c->q->mult + column;
+            b.zero = (int16_t)c->q->zero;
+            b.lo = (int8_t)c->q->lo;
+            b.hi = (int8_t)c->q->hi;
         }
+        const block_in in = {w + v0 * vector_bytes, c->offset, p->taps, p->quads, shared};
+        block_runs[!c->q][v1 - v0 - 1](&in, rows, n, &b);
     }
 }
 
@@ -498,8 +513,9 @@ size_t gemm_scratch_size_avx512vnni(const conv_shape *s)
            round64(p.copy_bytes);
 }
 
-void gemm_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
-                         const requant *q, uint8_t *y, void *scratch, int thread, int n_threads)
+/* y: bytes, or int32 sums where q is NULL. */
+static void gemm_any(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                     const requant *q, void *y, void *scratch, int thread, int n_threads)
 {
     gemm_call c = {.s = s,
                    .p = gemm_plan_avx512vnni(s),
@@ -507,7 +523,8 @@ void gemm_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t 
                    .x = x,
                    .x_zero = x_zero,
                    .q = q,
-                   .y = y};
+                   .y = y,
+                   .y_size = q ? 1 : sizeof(int32_t)};
     const gemm_plan *p = &c.p;
     const size_t n_rows = (size_t)s->batch * s->out_h * s->out_w;
     const size_t taps = (size_t)s->kernel_h * s->kernel_w;
@@ -517,7 +534,7 @@ void gemm_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t 
     if (row == last || c.b0 == c.b1)
         return;
 
-    c.bounded = below_one(q->mult, s->out_c);
+    c.bounded = q && below_one(q->mult, s->out_c);
     c.offset = scratch;
     uint8_t *pad = (uint8_t *)scratch + round64(taps * sizeof(ptrdiff_t));
     c.source = row_source_of(s, x, pad, c.offset, (int)taps);
@@ -537,4 +554,16 @@ void gemm_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t 
             rows.at += p->kind == WHOLE ? 0 : p->in_c;
         }
     }
+}
+
+void gemm_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                         const requant *q, uint8_t *y, void *scratch, int thread, int n_threads)
+{
+    gemm_any(s, packed, x, x_zero, q, y, scratch, thread, n_threads);
+}
+
+void gemm_sums_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                          int32_t *y, void *scratch, int thread, int n_threads)
+{
+    gemm_any(s, packed, x, x_zero, NULL, y, scratch, thread, n_threads);
 }

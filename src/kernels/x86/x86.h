@@ -11,6 +11,8 @@ void gemm_pack_avx2(const conv_shape *s, const int8_t *w, const int32_t *bias, i
 size_t gemm_scratch_size_avx2(const conv_shape *s);
 void gemm_run_avx2(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
                    const requant *q, uint8_t *y, void *scratch, int thread, int n_threads);
+void gemm_sums_avx2(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                    int32_t *y, void *scratch, int thread, int n_threads);
 
 bool depthwise_fits_avx2(const conv_shape *s);
 size_t depthwise_packed_size_avx2(const conv_shape *s);
@@ -19,6 +21,8 @@ void depthwise_pack_avx2(const conv_shape *s, const int8_t *w, const int32_t *bi
 size_t depthwise_scratch_size_avx2(const conv_shape *s);
 void depthwise_run_avx2(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
                         const requant *q, uint8_t *y, void *scratch, int thread, int n_threads);
+void depthwise_sums_avx2(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                         int32_t *y, void *scratch, int thread, int n_threads);
 
 bool gemm_fits_avx512vnni(const conv_shape *s);
 size_t gemm_packed_size_avx512vnni(const conv_shape *s);
@@ -27,6 +31,8 @@ void gemm_pack_avx512vnni(const conv_shape *s, const int8_t *w, const int32_t *b
 size_t gemm_scratch_size_avx512vnni(const conv_shape *s);
 void gemm_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
                          const requant *q, uint8_t *y, void *scratch, int thread, int n_threads);
+void gemm_sums_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                          int32_t *y, void *scratch, int thread, int n_threads);
 
 bool depthwise_fits_avx512vnni(const conv_shape *s);
 size_t depthwise_packed_size_avx512vnni(const conv_shape *s);
@@ -36,6 +42,8 @@ size_t depthwise_scratch_size_avx512vnni(const conv_shape *s);
 void depthwise_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
                               const requant *q, uint8_t *y, void *scratch, int thread,
                               int n_threads);
+void depthwise_sums_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x,
+                               int x_zero, int32_t *y, void *scratch, int thread, int n_threads);
 
 bool depthwise3_fits_avx512vnni(const conv_shape *s);
 size_t depthwise3_packed_size_avx512vnni(const conv_shape *s);
@@ -45,6 +53,8 @@ size_t depthwise3_scratch_size_avx512vnni(const conv_shape *s);
 void depthwise3_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x,
                                int x_zero, const requant *q, uint8_t *y, void *scratch, int thread,
                                int n_threads);
+void depthwise3_sums_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x,
+                                int x_zero, int32_t *y, void *scratch, int thread, int n_threads);
 
 size_t product_packed_size_avx2(int k, int n);
 void product_pack_avx2(int k, int n, const int8_t *w, void *packed);
