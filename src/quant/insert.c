@@ -2,15 +2,18 @@
  * constants. A deep network of small layers has as many bytes in names and declarations as in
  * scales: the nodes get no names, their results no declared types, equal zero points are one
  * constant, and of a weight only the codes (w_q) are named after it. */
+#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "quant/fake.h"
 #include "quant/parts.h"
 
 enum { NO_ZERO = -2 }; /* in place of a zero point's id: the operand is left out, which means 0 */
 
-/* Zero points that many share. */
+/* Zero points, and the bounds of Clips on codes, that many share. */
 typedef struct zeros {
+    const char *name;
     dtype   type;
     size_t  n;     /* that many channels; 0: a scalar */
     uint8_t first; /* the byte of a scalar; vectors are 0 */
@@ -53,11 +56,12 @@ static int add_value(inserter *s, const char *base, const char *suffix)
     return name ? graph_add_value(s->r->g, name, RUNG_UNDEFINED, -1, NULL) : -1;
 }
 
-/* [n] zeros, or for n = 0 a scalar whose (first) byte is given. */
-static int zero_point(inserter *s, dtype type, size_t n, uint8_t first)
+/* [n] zeros, or for n = 0 a scalar whose (first) byte is given; values of one name are shared. */
+static int shared_bytes(inserter *s, const char *name, dtype type, size_t n, uint8_t first)
 {
     for (size_t i = 0; i < s->n_zeros; i++)
-        if (s->zeros[i].type == type && s->zeros[i].n == n && s->zeros[i].first == first)
+        if (!strcmp(s->zeros[i].name, name) && s->zeros[i].type == type && s->zeros[i].n == n &&
+            s->zeros[i].first == first)
             return s->zeros[i].id;
     zeros *list = arena_grow(s->r->mem, s->zeros, &s->cap_zeros, s->n_zeros + 1, sizeof *list);
     uint8_t *data = arena_zero(s->r->mem, dtype_bytes(type, n ? n : 1), 1);
@@ -66,9 +70,14 @@ static int zero_point(inserter *s, dtype type, size_t n, uint8_t first)
     data[0] = first;
     s->zeros = list;
     const tensor t = { type, n ? 1 : 0, { (int64_t)n }, data };
-    const int id = add_constant(s, "zero", "", &t);
-    list[s->n_zeros++] = (zeros){ type, n, first, id };
+    const int id = add_constant(s, name, "", &t);
+    list[s->n_zeros++] = (zeros){ name, type, n, first, id };
     return id;
+}
+
+static int zero_point(inserter *s, dtype type, size_t n, uint8_t first)
+{
+    return shared_bytes(s, "zero", type, n, first);
 }
 
 /* Scale and zero point (or NO_ZERO) are inputs 1 and 2. axis < 0: per tensor. */
@@ -82,6 +91,15 @@ static rung_status add_node(inserter *s, const char *op, const int in[3], int ou
     if (at < 0)
         return out_of_memory(err);
     return axis < 0 ? RUNG_OK : graph_set_int(g, &g->nodes[at], "axis", axis, err);
+}
+
+/* Of a graph to be trained: `codes` within [ends[0], ends[1]] become value `to`. */
+static rung_status clip_codes(inserter *s, int codes, int to, dtype type, const int ends[2],
+                              rung_error *err)
+{
+    const int in[] = { codes, shared_bytes(s, "lowest", type, 0, (uint8_t)ends[0]),
+                       shared_bytes(s, "highest", type, 0, (uint8_t)ends[1]) };
+    return add_node(s, "Clip", in, to, -1, err);
 }
 
 /* --- activations ------------------------------------------------------------------------------ */
@@ -127,27 +145,69 @@ static rung_status insert_pair(inserter *s, int v, rung_error *err)
         return st;
     const bool keeps_name = g->values[v].is_output && g->values[v].producer >= 0;
     int from = keeps_name ? move_producer(s, v) : v;
-    if (from >= 0 && needs_clip(s->r, v) &&
-        (st = clip_to_codes(g, v, from, &s->r->params[root], &from, err)) != RUNG_OK)
+    const bool clips = from >= 0 && needs_clip(s->r, v);
+    const qparams *p = &s->r->params[root];
+    const int maker = g->values[v].producer, ends[] = { qparams_lowest(p), qparams_highest(p) };
+    if (clips)
+        st = s->r->prepare ? clip_reserve(g, v, maker, err)
+                           : clip_to_codes(g, v, maker, from, p, NULL, &from, err);
+    if (st != RUNG_OK)
         return st;
     const int codes = add_value(s, base, "_q");
     const int to = keeps_name ? v : add_value(s, base, "_dq");
+    const int kept = clips && s->r->prepare ? add_value(s, base, "_kept") : codes;
     const int q[] = { from, s->scale[root], s->zero[root] };
-    const int dq[] = { codes, s->scale[root], s->zero[root] };
+    const int dq[] = { kept, s->scale[root], s->zero[root] };
     s->dequantized[v] = to;
-    if ((st = add_node(s, "QuantizeLinear", q, codes, -1, err)) != RUNG_OK)
+    if ((st = add_node(s, "QuantizeLinear", q, codes, -1, err)) != RUNG_OK ||
+        (kept != codes && (st = clip_codes(s, codes, kept, p->type, ends, err)) != RUNG_OK))
         return st;
     return add_node(s, "DequantizeLinear", dq, to, -1, err);
 }
 
 /* --- constants -------------------------------------------------------------------------------- */
 
+/* The ends of the codes of constant v. */
+static void constant_ends(const recipe *r, int v, int ends[2])
+{
+    const bool weight = r->places[v].kind == PLACE_WEIGHT;
+    ends[0] = weight ? -weight_top_of(r, v) : qparams_lowest(&r->params[v]);
+    ends[1] = weight ? weight_top_of(r, v) : qparams_highest(&r->params[v]);
+}
+
+/* Constant v stays float and is quantized in the graph, to these codes (value to); one that would
+ * get another code moves to the middle of the chosen one's rounding cell. */
+static rung_status fake_quantize(inserter *s, int v, const tensor *codes, const int params[2],
+                                 int axis, int to, rung_error *err)
+{
+    graph *g = s->r->g;
+    int ends[2];
+    tensor *moved = tensor_copy(g->mem, g->values[v].constant);
+    if (!moved || params[0] < 0 || params[1] < 0)
+        return out_of_memory(err);
+    constant_ends(s->r, v, ends);
+    fake_quantizer f = { g->values[params[0]].constant, g->values[params[1]].constant, axis,
+                         ends[0], ends[1] };
+    fake_move(&f, codes->data, moved);
+    g->values[v].constant = moved;
+    const bool clips = ends[1] - ends[0] < 255;
+    const int raw = clips ? add_value(s, g->values[v].name, "_raw") : to;
+    const int in[] = { v, params[0], params[1] };
+    const rung_status st = add_node(s, "QuantizeLinear", in, raw, axis, err);
+    return st == RUNG_OK && clips ? clip_codes(s, raw, to, codes->type, ends, err) : st;
+}
+
 static rung_status dequantize_constant(inserter *s, int v, const tensor *codes, int scale, int zero,
                                        int axis, rung_error *err)
 {
-    const int in[] = { add_constant(s, s->r->g->values[v].name, "_q", codes), scale, zero };
+    const char *name = s->r->g->values[v].name;
+    const int fixed = s->r->prepare ? add_value(s, name, "_q") : add_constant(s, name, "_q", codes);
+    const int in[] = { fixed, scale, zero }, params[] = { scale, zero };
+    rung_status st = RUNG_OK;
     s->dequantized[v] = add_value(s, short_name(s, "d", v), "");
-    return add_node(s, "DequantizeLinear", in, s->dequantized[v], axis, err);
+    if (s->r->prepare)
+        st = fake_quantize(s, v, codes, params, axis, fixed, err);
+    return st == RUNG_OK ? add_node(s, "DequantizeLinear", in, s->dequantized[v], axis, err) : st;
 }
 
 static rung_status insert_constant(inserter *s, int v, rung_error *err)
@@ -196,6 +256,22 @@ static rung_status insert_weight(inserter *s, int v, rung_error *err)
     return st;
 }
 
+/* Of a graph to be trained: the operator reads the float bias, and the values that qat_convert will
+ * need are made, so that ids come out in the same order. */
+static rung_status keep_bias(inserter *s, int v, rung_error *err)
+{
+    graph *g = s->r->g;
+    tensor *b = tensor_copy(g->mem, g->values[v].constant);
+    if (!b || add_value(s, short_name(s, "s", v), "") < 0 ||
+        add_value(s, g->values[v].name, "_q") < 0 || add_value(s, short_name(s, "d", v), "") < 0)
+        return out_of_memory(err);
+    for (size_t i = 0; i < tensor_count(b); i++) /* as bias_code takes them */
+        if (!isfinite(((float *)b->data)[i]))
+            ((float *)b->data)[i] = 0;
+    g->values[v].constant = b;
+    return RUNG_OK;
+}
+
 /* Without a zero point: ONNX Runtime fuses a bias without one, but not the weight of a Gemm. */
 static rung_status insert_bias(inserter *s, int v, rung_error *err)
 {
@@ -205,6 +281,8 @@ static rung_status insert_bias(inserter *s, int v, rung_error *err)
     const float x_scale = r->params[p->input].scale, *w_scales = r->scales[p->weight];
     const bool per_channel = r->places[p->weight].axis >= 0;
     const size_t n = tensor_count(b);
+    if (r->prepare)
+        return keep_bias(s, v, err);
     int32_t *q = arena_zero(r->mem, n, sizeof *q);
     float *scales = arena_zero(r->mem, n, sizeof *scales);
     if (!q || !scales)
@@ -239,13 +317,12 @@ static void rewire(const inserter *s)
     }
 }
 
-/* The float constants that int8 ones stand for now are not written. */
-static rung_status drop_unused_constants(recipe *r, rung_error *err)
+rung_status drop_unused_constants(graph *g, arena *mem, rung_error *err)
 {
     uses u;
-    const rung_status st = graph_uses(r->g, r->mem, &u, err);
-    for (size_t v = 0; st == RUNG_OK && v < r->g->n_values; v++) {
-        value *at = &r->g->values[v];
+    const rung_status st = graph_uses(g, mem, &u, err);
+    for (size_t v = 0; st == RUNG_OK && v < g->n_values; v++) {
+        value *at = &g->values[v];
         if (!at->constant || at->is_output || u.first[v] != u.first[v + 1])
             continue;
         at->constant = NULL;
@@ -288,7 +365,7 @@ rung_status insert_pairs(recipe *r, rung_error *err)
         return st;
     rewire(&s);
     if ((st = graph_sort(r->g, err)) != RUNG_OK ||
-        (st = drop_unused_constants(r, err)) != RUNG_OK)
+        (st = drop_unused_constants(r->g, r->mem, err)) != RUNG_OK)
         return st;
     return graph_verify(r->g, err);
 }

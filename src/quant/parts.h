@@ -23,7 +23,12 @@ typedef struct recipe {
     int8_t                  **codes;  /* of weights, where a method chose them; NULL: the nearest */
     int                      *dequantized; /* set by insert_pairs: what consumers read instead of a
                                             * value; -1: itself */
+    bool                      prepare; /* for training (qat.h): constants and biases stay float */
 } recipe;
+
+/* From a float graph to its copy with pairs; prepare as in recipe. quantize_static and qat_prepare. */
+rung_status quantize_with_pairs(const graph *g, dataset *data, const rung_quant_options *opt,
+                                bool prepare, graph **out, diagnostics *diag, rung_error *err);
 
 /* From a float graph to parameters and scales: all but the pairs. r->opt, r->diag and r->g (owned,
  * split_roles done) are set. recipe_free also when it fails; it leaves r->g alone. */
@@ -53,11 +58,21 @@ size_t count_not_finite(const tensor *t);
 /* Marks the nodes at tensors that have a pair but no observation in r->skip. False: there are none;
  * otherwise the pairs must be placed again. */
 bool skip_unobserved(recipe *r);
-/* Keeps `from`, which is v or stands for it before its pair, within p's codes; *to: what to
- * quantize. Nothing but the pair may read v. */
-rung_status clip_to_codes(graph *g, int v, int from, const qparams *p, int *to, rung_error *err);
+/* A Clip that keeps `from` within p's codes; *to: what to quantize. Its values are named after base
+ * (a value's id); where the Relu or Clip `maker` (a node, -1: none) makes `from`, it takes the ends
+ * over. Nothing but the pair may read `from`. */
+typedef struct clip_values {
+    int lo, hi, to; /* values that are there for it already; -1: to be made */
+} clip_values;
+rung_status clip_to_codes(graph *g, int base, int maker, int from, const qparams *p,
+                          const clip_values *ready, int *to, rung_error *err);
+/* Makes these values and nothing else: ids are then the same whether or not the Clip comes. */
+rung_status clip_reserve(graph *g, int base, int maker, rung_error *err);
 /* Writes pairs and constants into r->g, sorted and verified. */
 rung_status insert_pairs(recipe *r, rung_error *err);
+/* Constants that nothing uses, such as float weights that integers stand for now, are not written;
+ * mem: scratch. */
+rung_status drop_unused_constants(graph *g, arena *mem, rung_error *err);
 
 /* Operand i of a node as a weight whose role (rule) it has: its output-channel axis; -1: input i is
  * no weight, not constant, or of no use as one. */

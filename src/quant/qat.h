@@ -6,11 +6,16 @@
 #include "quant/quant.h"
 
 /* g is copied, prepared and given parameters by static quantization (opt as there, methods
- * included). In the result weights stay float32 constants, each behind a QuantizeLinear and a
- * DequantizeLinear; biases stay float32 constants that the operator reads. Weights whose codes a
- * method chose are moved into the rounding cells of those codes, so that qat_convert gives the
- * model that static quantization gives, to the byte. Value ids of the float graph that rewrites left
- * alone mean the same tensors. */
+ * included). In the result weights and other constants that have codes stay float32, each behind a
+ * QuantizeLinear and a DequantizeLinear; biases stay float32 constants that the operator reads.
+ * Where codes have fewer than 8 bits (weights: where -128 is none), a Clip of the codes stands
+ * between the two (quant/fake.h reads all that); in the converted graph the codes are within these
+ * ends, those of activations because real values are clipped before QuantizeLinear.
+ *
+ * Weights whose codes a method chose are moved into the rounding cells of those codes, so that
+ * qat_convert gives the model that static quantization gives, to the byte. Value ids of the float
+ * graph that rewrites left alone mean the same tensors, and what QuantizeLinear makes has the same
+ * id in the prepared and in the converted graph. */
 rung_status qat_prepare(const graph *g, dataset *data, const rung_quant_options *opt, graph **out,
                         diagnostics *diag, rung_error *err);
 
@@ -18,20 +23,19 @@ rung_status qat_prepare(const graph *g, dataset *data, const rung_quant_options 
 bool qat_is_prepared(const graph *g);
 
 /* The codes that a QuantizeLinear of a prepared graph may give, in its own type: -127 to 127 of
- * weights, fewer where weights or activations have fewer than 8 bits. The graph's metadata says so:
- * a Clip's constant bounds could not follow a scale that is learned, and of a weight with a scale
- * per channel there is no Clip at all. qat_convert clips weights to them, and puts a Clip (as
- * clip_to_codes does, from the scales as they are then) before the QuantizeLinear of such an
- * activation; the prepared graph has none. */
+ * weights, fewer where weights or activations have fewer than 8 bits: the constant bounds of the
+ * Clip behind it, which do not depend on a scale that is learned. (QuantizeLinear -> Clip ->
+ * DequantizeLinear: fake_read gives all three; the tape passes over the Clip.) */
 typedef struct qat_codes {
     int lo, hi;
 } qat_codes;
 qat_codes qat_codes_of(const graph *g, const node *quantize);
 
-/* The integer model of a prepared graph: codes for weights, int32 biases at scale s_x * s_w. value
- * (NULL: none; by value id, entries NULL where the graph's constant counts): float32 data that
- * stands for the constant. g is copied and ids are kept. Scales that are too small for the biases or
- * sums to fit int32 are an error that names the weight. */
-rung_status qat_convert(const graph *g, const float *const *value, graph **out, rung_error *err);
+/* The integer model of a prepared graph: codes for weights, int32 biases at scale s_x * s_w. data
+ * (NULL: none; by value id, entries NULL where the graph's constant counts): float32 numbers in
+ * place of the constant's, for weights, biases and scales alike. g is copied and ids are kept.
+ * Scales that are too small for the biases or sums to fit int32 are an error that names the weight.
+ * One thread. */
+rung_status qat_convert(const graph *g, const float *const *data, graph **out, rung_error *err);
 
 #endif

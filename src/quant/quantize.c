@@ -79,7 +79,8 @@ static rung_status describe(recipe *r, rung_error *err)
         s.act_type == RUNG_I8 ? "int8" : "uint8", s.act_symmetric ? " symmetric" : "",
         methods[s.range], s.per_tensor ? "per-tensor" : "per-channel",
         r->opt->qconfig ? " qconfig=" : "", r->opt->qconfig ? base_name(r->opt->qconfig) : "");
-    return text ? graph_set_metadata(r->g, "rung.quantized", text, err)
+    return text ? graph_set_metadata(r->g, r->prepare ? "rung.prepared" : "rung.quantized", text,
+                                     err)
                 : fail_memory(err, "metadata", 64);
 }
 
@@ -120,6 +121,12 @@ void recipe_free(recipe *r)
 rung_status quantize_static(const graph *g, dataset *data, const rung_quant_options *opt,
                             graph **out, diagnostics *diag, rung_error *err)
 {
+    return quantize_with_pairs(g, data, opt, false, out, diag, err);
+}
+
+rung_status quantize_with_pairs(const graph *g, dataset *data, const rung_quant_options *opt,
+                                bool prepare, graph **out, diagnostics *diag, rung_error *err)
+{
     rung_quant_options own = *opt;
     recipe r = { .opt = &own, .diag = diag };
     qconfig *rules = NULL;
@@ -136,8 +143,10 @@ rung_status quantize_static(const graph *g, dataset *data, const rung_quant_opti
         (st = rewrite_prepare(r.g, err)) != RUNG_OK || (st = split_roles(r.g, err)) != RUNG_OK)
         goto done;
     qconfig_report_unused(rules, r.g, diag);
-    if ((st = methods_apply(&r, data, err)) != RUNG_OK ||
-        (st = insert_pairs(&r, err)) != RUNG_OK || (st = describe(&r, err)) != RUNG_OK)
+    if ((st = methods_apply(&r, data, err)) != RUNG_OK)
+        goto done;
+    r.prepare = prepare;
+    if ((st = insert_pairs(&r, err)) != RUNG_OK || (st = describe(&r, err)) != RUNG_OK)
         goto done;
     *out = r.g;
     r.g = NULL;
