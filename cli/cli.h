@@ -9,7 +9,7 @@
 #include "rung.h"
 
 /* Exit statuses: a contract (docs/cli.md). */
-enum { EXIT_GOOD = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+enum { EXIT_GOOD = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_BUDGET = 3 };
 
 typedef struct command {
     const char *name, *summary;
@@ -23,13 +23,14 @@ extern const command cmd_bench, cmd_compare, cmd_eval, cmd_inspect, cmd_quantize
 typedef struct options {
     const char *model; /* the operand */
     const char *second; /* the other one, where MODEL2 is allowed */
-    const char *output, *html, *data, *reference, *preprocess;
+    const char *output, *html, *data, *eval, *reference, *preprocess;
     const char *mode, *range, *act_type, *weight_scheme, *method, *qconfig;
     const char **exclude, **ops, **inputs; /* freed by options_free */
     int         n_exclude, n_ops, n_inputs;
     long        samples, threads, batch, seed, weight_bits, act_bits, block;
-    double      percentile, seconds;
-    bool        json, quiet, profile, symmetric, weight_asymmetric, reduce_range;
+    double      percentile, seconds, max_drop; /* max_drop: -1 where it is not given */
+    bool        json, quiet, profile, fastest, sensitivity;
+    bool        symmetric, weight_asymmetric, reduce_range;
     bool        help; /* the help was printed: nothing else is to be done */
 } options;
 

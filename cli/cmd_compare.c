@@ -32,6 +32,7 @@ static int compare(const options *o, rung_model **reference, rung_model **model)
         .n_threads = (int)o->threads, .seconds = o->seconds, .quiet = o->quiet,
         .reference_title = o->model, .model_title = o->second, .data_title = o->data,
         .reference_bytes = file_bytes(o->model), .model_bytes = file_bytes(o->second),
+        .sensitivity = o->sensitivity,
     };
     if (rung_model_load(o->model, reference, &err) != RUNG_OK ||
         rung_model_load(o->second, model, &err) != RUNG_OK ||
@@ -55,8 +56,8 @@ static int run(int argc, char **argv)
     options o;
     rung_model *reference = NULL, *model = NULL;
     int status = options_parse(&cmd_compare, argc, argv,
-                               "MODEL2 data samples seed seconds html preprocess threads json "
-                               "quiet", &o);
+                               "MODEL2 data samples seed seconds html sensitivity preprocess "
+                               "threads json quiet", &o);
     if (status != EXIT_GOOD || o.help)
         goto done;
     status = o.data ? compare(&o, &reference, &model)
@@ -77,6 +78,8 @@ const command cmd_compare = {
     "that add most error, each with what to do. FLOAT is the model that INT8 was made from.\n\n"
     "  --data D            FORMAT:PATH[,PATH][@A:B] as in 'rung quantize --help'\n"
     "  --html FILE         one page with charts, in one file\n"
+    "  --sensitivity       what each layer alone does to the network's output, and its time; the\n"
+    "                      rest of the network is run for every layer, on up to 64 samples\n"
     "  --samples N         as many of the data, chosen by --seed; default: all\n"
     "  --seed N            default 0\n"
     "  --seconds S         of measuring latency; default 1\n"

@@ -61,6 +61,25 @@ static bool take_methods(const char *text, unsigned *methods)
     return true;
 }
 
+/* Whether some layers may stay float. */
+static bool is_mixed(const options *o)
+{
+    return o->eval || o->fastest;
+}
+
+static int check_mixed(const options *o, int mode)
+{
+    if (mode != MODE_STATIC && (is_mixed(o) || o->max_drop >= 0))
+        return misused(&cmd_quantize, "--max-drop, --eval and --fastest are for --mode static");
+    if (o->max_drop >= 0 && !o->eval)
+        return misused(&cmd_quantize, "--eval is missing: the samples that --max-drop is held "
+                       "against");
+    if (o->eval && o->max_drop < 0)
+        return misused(&cmd_quantize, "--max-drop is missing: the points of accuracy on --eval "
+                       "that may be lost");
+    return EXIT_GOOD;
+}
+
 static int take_options(const options *o, rung_quant_options *q, int *mode)
 {
     int range = 0, act_type = 0, per_tensor = 0;
@@ -102,7 +121,9 @@ static int take_options(const options *o, rung_quant_options *q, int *mode)
         .act_bits = (int)o->act_bits, .reduce_range = o->reduce_range,
         .per_channel = o->weight_scheme && !per_tensor,
     };
-    return EXIT_GOOD;
+    q->max_drop = o->max_drop >= 0 ? o->max_drop : 0;
+    q->fastest = o->fastest;
+    return check_mixed(o, *mode);
 }
 
 static long long file_bytes(const char *path)
@@ -120,24 +141,77 @@ static void print_remarks(const rung_diagnostics *d)
     }
 }
 
-/* Opens what the mode needs and quantizes. */
-static rung_status quantize(const options *o, const rung_quant_options *q, int mode,
-                            const rung_model *model, rung_model **out, rung_diagnostics **remarks,
-                            rung_error *err)
+static rung_status open_data(const options *o, const char *spec, const char *use,
+                             const rung_model *model, rung_dataset **data, rung_error *err)
 {
-    rung_dataset *data = NULL;
-    if (mode == MODE_DYNAMIC)
-        return rung_quantize_dynamic(model, q, out, remarks, err);
-    if (mode == MODE_WEIGHTS)
-        return rung_quantize_weights(model, q, out, remarks, err);
-    rung_status st = rung_dataset_open(o->data, o->preprocess, model, q->n_threads, &data, err);
-    if (st == RUNG_OK && rung_dataset_is_random(data))
-        fprintf(stderr, "remark: random-data: calibrating on random data: sizes and speed are "
-                        "right, accuracy is not\n");
+    const rung_status st = rung_dataset_open(spec, o->preprocess, model, (int)o->threads, data,
+                                             err);
+    if (st == RUNG_OK && rung_dataset_is_random(*data))
+        fprintf(stderr, "remark: random-data: %s random data: sizes and speed are right, accuracy "
+                        "is not\n", use);
+    return st;
+}
+
+/* What a run makes. */
+typedef struct product {
+    rung_model       *model;
+    rung_mixed       *mixed; /* NULL: all layers are quantized */
+    rung_diagnostics *remarks;
+} product;
+
+static rung_status quantize_static(const options *o, const rung_quant_options *q,
+                                   const rung_model *model, product *p, rung_error *err)
+{
+    rung_dataset *data = NULL, *eval = NULL;
+    rung_status st = open_data(o, o->data, "calibrating on", model, &data, err);
+    if (st == RUNG_OK && o->eval)
+        st = open_data(o, o->eval, "evaluating on", model, &eval, err);
     if (st == RUNG_OK)
-        st = rung_quantize_static(model, data, q, out, remarks, err);
+        st = is_mixed(o) ? rung_quantize_mixed(model, data, eval, q, &p->model, &p->mixed,
+                                               &p->remarks, err)
+                         : rung_quantize_static(model, data, q, &p->model, &p->remarks, err);
+    rung_dataset_free(eval);
     rung_dataset_free(data);
     return st;
+}
+
+static rung_status quantize(const options *o, const rung_quant_options *q, int mode,
+                            const rung_model *model, product *p, rung_error *err)
+{
+    if (mode == MODE_DYNAMIC)
+        return rung_quantize_dynamic(model, q, &p->model, &p->remarks, err);
+    if (mode == MODE_WEIGHTS)
+        return rung_quantize_weights(model, q, &p->model, &p->remarks, err);
+    return quantize_static(o, q, model, p, err);
+}
+
+/* Sizes, and the layers that stay float: to standard error, and with --json as an object. */
+static int report(const options *o, const product *p)
+{
+    const long long before = file_bytes(o->model), after = file_bytes(o->output);
+    char *text = NULL, *object = NULL;
+    rung_error err;
+    fprintf(stderr, "%s: %lld bytes, %.2f of %s\n", o->output, after,
+            before ? (double)after / (double)before : 0.0, o->model);
+    if (p->mixed && (rung_mixed_text(p->mixed, false, &text, &err) != RUNG_OK ||
+                     rung_mixed_text(p->mixed, true, &object, &err) != RUNG_OK)) {
+        rung_text_free(text);
+        return failed(&cmd_quantize, &err);
+    }
+    if (text)
+        fputs(text, stderr);
+    if (o->json)
+        printf("{\"bytes\": %lld, \"float_bytes\": %lld, \"remarks\": %zu, \"mixed\": %s}\n",
+               after, before, rung_diagnostics_count(p->remarks), object ? object : "null");
+    rung_text_free(text);
+    rung_text_free(object);
+    const int status = finish(&cmd_quantize);
+    if (status != EXIT_GOOD || !p->mixed || rung_mixed_met(p->mixed))
+        return status;
+    fprintf(stderr, "rung quantize: --max-drop %g is not met while a layer is quantized: %s is the "
+                    "best that was found; try --method with adaround, or more weight bits\n",
+            o->max_drop, o->output);
+    return EXIT_BUDGET;
 }
 
 static int run(int argc, char **argv)
@@ -145,32 +219,27 @@ static int run(int argc, char **argv)
     options o;
     rung_quant_options q;
     int mode = MODE_STATIC;
-    rung_model *model = NULL, *quantized = NULL;
-    rung_diagnostics *remarks = NULL;
+    rung_model *model = NULL;
+    product p = { 0 };
     rung_error err;
     int status = options_parse(&cmd_quantize, argc, argv,
                                "output data mode range percentile act-type act-symmetric "
                                "weight-scheme qconfig act-bits reduce-range weight-bits "
-                               "weight-asymmetric block method exclude "
-                               "ops samples seed threads batch preprocess quiet", &o);
+                               "weight-asymmetric block method exclude max-drop eval fastest "
+                               "ops samples seed threads batch preprocess json quiet", &o);
     if (status != EXIT_GOOD || o.help || (status = take_options(&o, &q, &mode)) != EXIT_GOOD)
         goto done;
     rung_status st = rung_model_load(o.model, &model, &err);
     if (st == RUNG_OK)
-        st = quantize(&o, &q, mode, model, &quantized, &remarks, &err);
-    print_remarks(remarks);
+        st = quantize(&o, &q, mode, model, &p, &err);
+    print_remarks(p.remarks);
     if (st == RUNG_OK)
-        st = rung_model_save(quantized, o.output, &err);
-    if (st != RUNG_OK) {
-        status = failed(&cmd_quantize, &err);
-        goto done;
-    }
-    const long long before = file_bytes(o.model), after = file_bytes(o.output);
-    fprintf(stderr, "%s: %lld bytes, %.2f of %s\n", o.output, after,
-            before ? (double)after / (double)before : 0.0, o.model);
+        st = rung_model_save(p.model, o.output, &err);
+    status = st == RUNG_OK ? report(&o, &p) : failed(&cmd_quantize, &err);
 done:
-    rung_diagnostics_free(remarks);
-    rung_model_free(quantized);
+    rung_diagnostics_free(p.remarks);
+    rung_mixed_free(p.mixed);
+    rung_model_free(p.model);
     rung_model_free(model);
     options_free(&o);
     return status;
@@ -216,6 +285,12 @@ const command cmd_quantize = {
     "  --act-symmetric        zero point in the middle of the type\n"
     "  --method M,M...        auto (default): the cheap methods, each kept where it helps; none;\n"
     "                         or of equalize, bias, clip, gptq, adaround\n"
+    "  --max-drop P --eval D  as few layers as can be found stay float so that accuracy on --eval\n"
+    "                         (top-1 with labels, else agreement with the float model) drops by\n"
+    "                         at most P points; exit status 3 where it does not\n"
+    "  --fastest              layers that are slower in int8 than in float on this machine stay\n"
+    "                         float\n"
+    "  --json                 one object on standard output: bytes, float_bytes, remarks, mixed\n"
     "  --threads N            default: all processors\n"
     "  --batch N              samples at a time; default by the model's size\n"
     "  --quiet                no progress\n\n"
@@ -225,6 +300,8 @@ const command cmd_quantize = {
     "std=0.229:0.224:0.225\n"
     "  rung quantize net.onnx -o net_int8.onnx --data npz:calibration.npz --range percentile\n"
     "  rung quantize net.onnx -o net_int8.onnx --data random --exclude 'head*,Softmax'\n"
+    "  rung quantize net.onnx -o net_int8.onnx --data images:train --samples 300 \\\n"
+    "      --max-drop 0.5 --eval images:val\n"
     "  rung quantize bert.onnx -o bert_int8.onnx --mode dynamic\n"
     "  rung quantize bert.onnx -o bert_int4.onnx --mode weights --weight-bits 4 --block 32\n",
     run,

@@ -45,6 +45,10 @@ static const struct option long_options[] = {
     { "output", required_argument, NULL, 'o' },
     { "html", required_argument, NULL, 'H' },
     { "data", required_argument, NULL, 'd' },
+    { "eval", required_argument, NULL, 'e' },
+    { "max-drop", required_argument, NULL, 'D' },
+    { "fastest", no_argument, NULL, 'F' },
+    { "sensitivity", no_argument, NULL, 'E' },
     { "reference", required_argument, NULL, 'R' },
     { "preprocess", required_argument, NULL, 'p' },
     { "mode", required_argument, NULL, 'm' },
@@ -134,6 +138,7 @@ static bool take_text(options *o, int opt, const char *text)
     case 'o': o->output = text; return true;
     case 'H': o->html = text; return true;
     case 'd': o->data = text; return true;
+    case 'e': o->eval = text; return true;
     case 'R': o->reference = text; return true;
     case 'p': o->preprocess = text; return true;
     case 'm': o->mode = text; return true;
@@ -155,6 +160,8 @@ static bool take_flag(options *o, int opt)
     case 'j': o->json = true; return true;
     case 'q': o->quiet = true; return true;
     case 'f': o->profile = true; return true;
+    case 'F': o->fastest = true; return true;
+    case 'E': o->sensitivity = true; return true;
     default: return false;
     }
 }
@@ -171,6 +178,7 @@ static bool take_number(options *o, int opt, const char *text)
     case 't': return to_long(text, 1, 1024, &o->threads);
     case 'b': return to_long(text, 1, 65536, &o->batch);
     case 'P': return to_double(text, 50, 100, &o->percentile);
+    case 'D': return to_double(text, 0, 100, &o->max_drop);
     default: return to_double(text, 0.01, 3600, &o->seconds);
     }
 }
@@ -226,7 +234,7 @@ static int take_operands(const command *c, int n, char **words, bool two, option
 int options_parse(const command *c, int argc, char **argv, const char *allowed, options *o)
 {
     int opt, index = -1, status;
-    *o = (options){ 0 };
+    *o = (options){ .max_drop = -1 };
     opterr = 0;
     while ((opt = getopt_long(argc, argv, ":o:h", long_options, &index)) != -1) {
         if (opt == ':')

@@ -178,6 +178,9 @@ typedef struct rung_quant_options {
     /* These say aloud, against the qconfig, what false leaves open: affine activations, one weight
      * scale per output channel, all bits. */
     bool        act_affine, per_channel, full_range;
+    /* Read by rung_quantize_mixed only. */
+    double      max_drop; /* points of accuracy that may be lost on its `eval` */
+    bool        fastest;  /* layers that are slower in int8 than in float here stay float */
 } rung_quant_options;
 #define RUNG_QUANT_OPTIONS { .size = sizeof(rung_quant_options) }
 
@@ -197,6 +200,24 @@ RUNG_API void            rung_diagnostics_free(rung_diagnostics *d);
 RUNG_API rung_status rung_quantize_static(const rung_model *model, rung_dataset *data,
                                           const rung_quant_options *options, rung_model **out,
                                           rung_diagnostics **diagnostics, rung_error *err);
+
+/* The same with layers of several precisions: as few as can be found stay float so that accuracy on
+ * eval (labelled: top-1, otherwise agreement with the float model) drops by at most max_drop
+ * points, measured on the model that comes out. eval = NULL: no such budget. RUNG_OK also where the
+ * budget is not met: *out is then the best found, and rung_mixed_met says so. *out and *mixed are
+ * the caller's. */
+typedef struct rung_mixed rung_mixed;
+RUNG_API rung_status rung_quantize_mixed(const rung_model *model, rung_dataset *data,
+                                         rung_dataset *eval, const rung_quant_options *options,
+                                         rung_model **out, rung_mixed **mixed,
+                                         rung_diagnostics **diagnostics, rung_error *err);
+/* True also where there was no budget. */
+RUNG_API bool rung_mixed_met(const rung_mixed *mixed);
+/* Which layers stay float, their share of the work, drop and latency: for a person, or as one JSON
+ * object (docs/cli.md lists its keys). *text is the caller's: rung_text_free. */
+RUNG_API rung_status rung_mixed_text(const rung_mixed *mixed, bool json, char **text,
+                                     rung_error *err);
+RUNG_API void        rung_mixed_free(rung_mixed *mixed);
 
 /* Without data. Dynamic: int8 weights (ops of MatMul, Gemm, both as Linear, which is the default,
  * and Conv), activations ranged when the model runs. Weights: integer weights of MatMul, Gemm,
@@ -299,6 +320,9 @@ typedef struct rung_compare_options {
     bool     quiet;
     const char *reference_title, *model_title, *data_title; /* what a report calls them */
     size_t   reference_bytes, model_bytes; /* sizes of the files; 0 = not known */
+    /* Runs the rest of the float network behind each layer, which alone computes in integers, on up
+     * to 64 of the samples: what it does to the output, and what it costs in time. */
+    bool     sensitivity;
 } rung_compare_options;
 #define RUNG_COMPARE_OPTIONS { .size = sizeof(rung_compare_options) }
 

@@ -29,6 +29,7 @@ rung_status rung_compare(const rung_model *reference, const rung_model *model, r
         .seconds = opt.seconds, .quiet = opt.quiet, .reference_title = opt.reference_title,
         .title = opt.model_title, .data_title = opt.data_title,
         .reference_bytes = opt.reference_bytes, .model_bytes = opt.model_bytes,
+        .sensitivity = opt.sensitivity ? SENSITIVITY_SAMPLES : 0,
     };
     rung_comparison *c = mem_zero(1, sizeof *c);
     if (!c)

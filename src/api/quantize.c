@@ -3,8 +3,22 @@
 #include "api/options.h"
 #include "base/mem.h"
 #include "quant/quant.h"
+#include "report/mixed.h"
 
 typedef enum mode { STATIC, DYNAMIC, WEIGHTS } mode;
+
+struct rung_mixed {
+    mixed_record *m;
+};
+
+/* What the modes work on: data is of STATIC only, wish (NULL: none) with its record too. */
+typedef struct job {
+    mode              mode;
+    const graph      *g;
+    dataset          *data;
+    const mixed_wish *wish;
+    mixed_record    **record;
+} job;
 
 static rung_status check_static(const rung_quant_options *o, rung_error *err)
 {
@@ -63,33 +77,28 @@ static rung_status check_options(mode m, const rung_quant_options *o, rung_error
     return preprocess_parse(o->preprocess, &parsed, err);
 }
 
-static rung_status run(mode m, const graph *g, const rung_dataset *data,
-                       const rung_quant_options *opt, graph **out, diagnostics *diag,
-                       rung_error *err)
+static rung_status run(const job *j, const rung_quant_options *opt, graph **out,
+                       diagnostics *diag, rung_error *err)
 {
-    const rung_status st = m == STATIC    ? quantize_static(g, data->d, opt, out, diag, err)
-                           : m == DYNAMIC ? quantize_dynamic(g, opt, out, diag, err)
-                                          : quantize_weights(g, opt, out, diag, err);
+    rung_status st;
+    switch (j->mode) {
+    case DYNAMIC: st = quantize_dynamic(j->g, opt, out, diag, err); break;
+    case WEIGHTS: st = quantize_weights(j->g, opt, out, diag, err); break;
+    default:
+        st = j->wish ? quantize_mixed(j->g, j->data, opt, j->wish, out, j->record, diag, err)
+                     : quantize_static(j->g, j->data, opt, out, diag, err);
+    }
     return st == RUNG_OK && opt->preprocess
                ? graph_set_metadata(*out, "rung.preprocess", opt->preprocess, err)
                : st;
 }
 
-/* data: of STATIC only. */
-static rung_status quantize(mode m, const rung_model *model, const rung_dataset *data,
-                            const rung_quant_options *options, rung_model **out,
+static rung_status quantize(const job *j, const rung_quant_options *opt, rung_model **out,
                             rung_diagnostics **remarks, rung_error *err)
 {
-    rung_quant_options opt;
     graph *g = NULL;
-    rung_status st;
-    if (remarks)
-        *remarks = NULL;
-    if (!model || !out || (m == STATIC && !data))
-        return fail(err, RUNG_EARGUMENT, "rung_quantize: model%s and out must not be NULL",
-                    m == STATIC ? ", data" : "");
-    if ((st = options_copy(&opt, sizeof opt, options, "rung_quant_options", err)) != RUNG_OK ||
-        (st = check_options(m, &opt, err)) != RUNG_OK)
+    rung_status st = check_options(j->mode, opt, err);
+    if (st != RUNG_OK)
         return st;
     diagnostics *diag = diagnostics_new();
     rung_model *made = mem_zero(1, sizeof *made);
@@ -97,7 +106,7 @@ static rung_status quantize(mode m, const rung_model *model, const rung_dataset 
         st = fail_memory(err, "a quantized model", sizeof *made);
         goto done;
     }
-    if ((st = run(m, model->g, data, &opt, &g, diag, err)) != RUNG_OK)
+    if ((st = run(j, opt, &g, diag, err)) != RUNG_OK)
         goto done;
     made->g = g;
     *out = made;
@@ -113,21 +122,90 @@ done:
     return st;
 }
 
+/* data: of STATIC only. */
+static rung_status quantize_plain(mode m, const rung_model *model, const rung_dataset *data,
+                                  const rung_quant_options *options, rung_model **out,
+                                  rung_diagnostics **remarks, rung_error *err)
+{
+    rung_quant_options opt;
+    if (remarks)
+        *remarks = NULL;
+    if (!model || !out || (m == STATIC && !data))
+        return fail(err, RUNG_EARGUMENT, "rung_quantize: model%s and out must not be NULL",
+                    m == STATIC ? ", data" : "");
+    const rung_status st = options_copy(&opt, sizeof opt, options, "rung_quant_options", err);
+    const job j = { .mode = m, .g = model->g, .data = data ? data->d : NULL };
+    return st == RUNG_OK ? quantize(&j, &opt, out, remarks, err) : st;
+}
+
 rung_status rung_quantize_static(const rung_model *model, rung_dataset *data,
                                  const rung_quant_options *options, rung_model **out,
                                  rung_diagnostics **remarks, rung_error *err)
 {
-    return quantize(STATIC, model, data, options, out, remarks, err);
+    return quantize_plain(STATIC, model, data, options, out, remarks, err);
 }
 
 rung_status rung_quantize_dynamic(const rung_model *model, const rung_quant_options *options,
                                   rung_model **out, rung_diagnostics **remarks, rung_error *err)
 {
-    return quantize(DYNAMIC, model, NULL, options, out, remarks, err);
+    return quantize_plain(DYNAMIC, model, NULL, options, out, remarks, err);
 }
 
 rung_status rung_quantize_weights(const rung_model *model, const rung_quant_options *options,
                                   rung_model **out, rung_diagnostics **remarks, rung_error *err)
 {
-    return quantize(WEIGHTS, model, NULL, options, out, remarks, err);
+    return quantize_plain(WEIGHTS, model, NULL, options, out, remarks, err);
+}
+
+/* --- mixed precision -------------------------------------------------------------------------- */
+
+rung_status rung_quantize_mixed(const rung_model *model, rung_dataset *data, rung_dataset *eval,
+                                const rung_quant_options *options, rung_model **out,
+                                rung_mixed **mixed, rung_diagnostics **remarks, rung_error *err)
+{
+    rung_quant_options opt;
+    rung_status st;
+    if (remarks)
+        *remarks = NULL;
+    if (!model || !data || !out || !mixed)
+        return fail(err, RUNG_EARGUMENT,
+                    "rung_quantize_mixed: model, data, out and mixed must not be NULL");
+    if ((st = options_copy(&opt, sizeof opt, options, "rung_quant_options", err)) != RUNG_OK)
+        return st;
+    if (!(opt.max_drop >= 0 && opt.max_drop <= 100))
+        return fail(err, RUNG_EARGUMENT, "a drop of %g points: 0 to 100 are possible",
+                    opt.max_drop);
+    rung_mixed *made = mem_zero(1, sizeof *made);
+    if (!made)
+        return fail_memory(err, "a record", sizeof *made);
+    const mixed_wish wish = { .eval = eval ? eval->d : NULL, .max_drop = opt.max_drop,
+                              .fastest = opt.fastest };
+    const job j = { .mode = STATIC, .g = model->g, .data = data->d, .wish = &wish,
+                    .record = &made->m };
+    if ((st = quantize(&j, &opt, out, remarks, err)) == RUNG_OK) {
+        *mixed = made;
+        made = NULL;
+    }
+    rung_mixed_free(made);
+    return st;
+}
+
+bool rung_mixed_met(const rung_mixed *mixed)
+{
+    return mixed && (!mixed->m->budgeted || mixed->m->met);
+}
+
+rung_status rung_mixed_text(const rung_mixed *mixed, bool json, char **text, rung_error *err)
+{
+    if (!mixed || !text)
+        return fail(err, RUNG_EARGUMENT, "rung_mixed_text: mixed and text must not be NULL");
+    return json ? report_mixed_json(mixed->m, text, err) : report_mixed_text(mixed->m, text, err);
+}
+
+void rung_mixed_free(rung_mixed *mixed)
+{
+    if (!mixed)
+        return;
+    mixed_record_free(mixed->m);
+    mem_free(mixed);
 }

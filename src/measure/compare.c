@@ -173,14 +173,9 @@ done:
 
 /* --- one batch -------------------------------------------------------------------------------- */
 
-/* Elements of t that belong to the first n of the engine's samples; 0: they do not come first. */
 static size_t elements_of(const run *r, const tensor *t, size_t n)
 {
-    const tensor *in = r->g->n_inputs ? engine_input(r->engines[MODEL], 0) : t;
-    const size_t all = tensor_count(t), samples = in->rank > 0 ? (size_t)in->dims[0] : n;
-    if (n >= samples)
-        return all;
-    return t->rank > 0 && (size_t)t->dims[0] == samples ? all / samples * n : 0;
+    return compare_elements(t, r->g->n_inputs ? engine_input(r->engines[MODEL], 0) : NULL, n);
 }
 
 /* What pair i's value would be without error, where the graph with each layer alone reads it. */
@@ -272,12 +267,24 @@ static rung_status tally_decisions(run *r, const batch *b, rung_error *err)
     return RUNG_OK;
 }
 
+/* Of the first samples, as many as are asked for. */
+static rung_status take_effects(run *r, const batch *b, rung_error *err)
+{
+    const size_t done = r->c->effect_samples, left = r->opt->sensitivity - done;
+    const effects_run e = { .reference = r->engines[REFERENCE], .alone = r->engines[ALONE],
+                            .shown = r->at[REFERENCE], .alone_shown = r->at[ALONE], .b = b,
+                            .n = b->n < left ? b->n : left, .n_threads = r->opt->n_threads };
+    return e.n ? compare_effects(r->c, &r->p, &e, err) : RUNG_OK;
+}
+
 static rung_status take_batch(run *r, const batch *b, rung_error *err)
 {
     rung_status st = RUNG_OK;
     if (!r->engines[REFERENCE]) {
         const double seconds = r->opt->seconds > 0 ? r->opt->seconds : 1;
         st = compare_latency(r->c, r->reference, r->g, b, seconds, r->opt->n_threads, err);
+        if (st == RUNG_OK && r->opt->sensitivity)
+            st = compare_layer_times(r->c, r->reference, r->g, b, r->opt->n_threads, err);
         if (st == RUNG_OK)
             st = make_engines(r, b, err);
     }
@@ -290,7 +297,8 @@ static rung_status take_batch(run *r, const batch *b, rung_error *err)
     }
     tally_outputs(r, b->n);
     r->c->samples += b->n;
-    return tally_decisions(r, b, err);
+    st = tally_decisions(r, b, err);
+    return st == RUNG_OK ? take_effects(r, b, err) : st;
 }
 
 /* --- all -------------------------------------------------------------------------------------- */
@@ -381,9 +389,20 @@ void comparison_free(comparison *c)
     mem_free(c);
 }
 
-/* Noise that the layer adds, in relation to its signal. */
-static double added(const tensor_record *t)
+double comparison_effect(const comparison *c, const tensor_record *t)
 {
+    double most = 0;
+    for (int o = 0; o < c->n_outputs && t->effect.noise; o++)
+        if (c->effect_signal[o] > 0)
+            most = fmax(most, t->effect.noise[o] / c->effect_signal[o]);
+    return most;
+}
+
+/* Noise that the layer adds, in relation to the signal. */
+static double added(const comparison *c, const tensor_record *t)
+{
+    if (c->effect_samples)
+        return comparison_effect(c, t);
     return t->signal > 0 ? t->own_noise / t->signal : 0;
 }
 
@@ -395,7 +414,7 @@ size_t comparison_worst(const comparison *c, size_t n, size_t *index)
         if (t->moves || t->count == 0)
             continue;
         size_t at = found < n ? found++ : n;
-        while (at > 0 && added(t) > added(&c->tensors[index[at - 1]])) {
+        while (at > 0 && added(c, t) > added(c, &c->tensors[index[at - 1]])) {
             if (at < n)
                 index[at] = index[at - 1];
             at--;

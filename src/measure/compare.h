@@ -15,6 +15,13 @@ typedef struct model_record {
     double      median_ms, p10_ms, p90_ms;
 } model_record;
 
+/* What comes out where one layer alone computes in integers, the rest of the network in float. */
+typedef struct effect {
+    double *noise;   /* [n outputs]: sums of squares of the errors; NULL: not measured */
+    size_t  changed; /* decisions that are not the float model's */
+    size_t  right;   /* decisions that are the labels */
+} effect;
+
 /* An activation that the int8 model carries as codes: a QuantizeLinear / DequantizeLinear pair
  * whose value has a namesake in the float model. The sums run over all samples. */
 typedef struct tensor_record {
@@ -40,6 +47,9 @@ typedef struct tensor_record {
     double      round_noise; /* of the float values through this pair alone: those inside ... */
     double      clip_noise;  /* ... and those outside what the codes can represent */
     spread     *values;      /* the float values */
+    effect      effect;      /* of its layer */
+    int64_t     macs;        /* of its layer, one sample; 0 where no effects are measured */
+    double      float_ms, int8_ms; /* of its layer in both models; 0: not measured, or no step */
 } tensor_record;
 
 /* A weight of 8 bits or fewer behind a DequantizeLinear. */
@@ -81,6 +91,11 @@ typedef struct comparison {
     size_t         n_weights;
     size_t         classes;   /* 0: no class scores */
     uint32_t      *confusion; /* [classes][classes], float's decision first; NULL: none kept */
+    /* Of the samples that the layers' effects are measured on: 0, and those with a label; what the
+     * float model gives on them. */
+    size_t         effect_samples, effect_labelled, effect_right;
+    double        *effect_signal; /* [n_outputs] */
+    int64_t        macs;          /* of one sample */
 } comparison;
 
 typedef struct compare_options {
@@ -91,15 +106,22 @@ typedef struct compare_options {
     bool        quiet;
     const char *reference_title, *title, *data_title; /* NULL: "" */
     size_t      reference_bytes, model_bytes; /* of the files */
+    size_t      sensitivity; /* samples to measure the layers' effects on; 0: they are not */
 } compare_options;
+
+/* Samples that the effects are measured on by default: half a network is run for every layer. */
+enum { SENSITIVITY_SAMPLES = 64 };
 
 /* Fails where the outputs differ, or no pair has a namesake. *out is the caller's. */
 rung_status measure_compare(const graph *reference, const graph *g, dataset *data,
                             const compare_options *opt, comparison **out, rung_error *err);
 void        comparison_free(comparison *c);
 
-/* Tensors by the error that their layers add, most first; those that only move values, or have seen
- * nothing, are left out. index: [n]. Returns how many there are, at most n. */
+/* Noise over signal of the worst output where t's layer alone computes in integers. */
+double comparison_effect(const comparison *c, const tensor_record *t);
+/* Tensors by the error that their layers add, most first: at the outputs of the network where that
+ * was measured, else at their own. Those that only move values, or have seen nothing, are left out.
+ * index: [n]. Returns how many there are, at most n. */
 size_t comparison_worst(const comparison *c, size_t n, size_t *index);
 
 #endif

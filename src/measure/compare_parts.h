@@ -64,5 +64,27 @@ void compare_tally(tensor_record *t, const float *x, const float *y, const float
 /* Both models' latencies on one sample of b, in turns. */
 rung_status compare_latency(comparison *c, const graph *reference, const graph *g, const batch *b,
                             double seconds, int n_threads, rung_error *err);
+/* And their layers'. */
+rung_status compare_layer_times(comparison *c, const graph *reference, const graph *g,
+                                const batch *b, int n_threads, rung_error *err);
+
+/* --- compare_effects.c --- */
+
+/* One batch as the float model and the layers alone have computed it. */
+typedef struct effects_run {
+    const engine *reference, *alone;
+    const int    *shown, *alone_shown; /* where pair i stands among their outputs */
+    const batch  *b;
+    size_t        n; /* samples of it that count */
+    int           n_threads;
+} effects_run;
+
+/* Runs the rest of the float network behind each layer alone and adds to the tensors' effects.
+ * Memory: one network at a time. */
+rung_status compare_effects(comparison *c, const pairing *p, const effects_run *run,
+                            rung_error *err);
+/* Elements of t that belong to the first n of the samples of `in`, the model's first input (NULL:
+ * it has none); 0: they do not come first. */
+size_t compare_elements(const tensor *t, const tensor *in, size_t n);
 
 #endif

@@ -20,6 +20,7 @@ typedef struct recipe {
     observer                **observers;
     qparams                  *params; /* of activations and constants that have a pair */
     float                   **scales; /* of weights: one per channel, or one */
+    const tensor            **unfitted; /* biases before a method fitted them to integer weights */
     int8_t                  **codes;  /* of weights, where a method chose them; NULL: the nearest */
     int                      *dequantized; /* set by insert_pairs: what consumers read instead of a
                                             * value; -1: itself */

@@ -6,12 +6,25 @@
 #include "data/data.h"
 #include "graph/diagnostic.h"
 #include "graph/op.h"
+#include "measure/mixed_record.h"
 #include "quant/observer.h"
 
 /* g (any opset from 7) is copied, prepared (rewrite_prepare), calibrated on data and returned with
  * Q/DQ pairs, opset 13 or later. opt as in rung.h, checked by the caller. */
 rung_status quantize_static(const graph *g, dataset *data, const rung_quant_options *opt,
                             graph **out, diagnostics *diag, rung_error *err);
+
+/* The same, but some layers may stay float (quant/mixed.h): so many that the drop of accuracy on
+ * `eval` (NULL: no budget) is within max_drop points, and, with `fastest`, those that are slower in
+ * int8 here. RUNG_OK also where the budget is not met: *record, the caller's, says so. */
+typedef struct mixed_wish {
+    dataset *eval;
+    double   max_drop;
+    bool     fastest;
+} mixed_wish;
+rung_status quantize_mixed(const graph *g, dataset *data, const rung_quant_options *opt,
+                           const mixed_wish *wish, graph **out, mixed_record **record,
+                           diagnostics *diag, rung_error *err);
 
 /* Without calibration: int8 weights and activations ranged at run time, or integer weights only. */
 rung_status quantize_dynamic(const graph *g, const rung_quant_options *opt, graph **out,

@@ -3,6 +3,7 @@
 
 #include "graph/rewrite.h"
 #include "quant/method.h"
+#include "quant/mixed.h"
 
 static rung_status begin(recipe *r, rung_error *err)
 {
@@ -18,9 +19,12 @@ static rung_status begin(recipe *r, rung_error *err)
     r->skip = arena_zero(r->mem, g->n_nodes, sizeof *r->skip);
     r->quantized = arena_zero(r->mem, g->n_nodes, sizeof *r->quantized);
     r->codes = arena_zero(r->mem, g->n_values, sizeof *r->codes);
-    if (!r->codes || !r->info || !r->places || !r->observers || !r->params || !r->scales ||
-        !r->set || !r->skip || !r->quantized)
+    r->unfitted = arena_zero(r->mem, g->n_values, sizeof *r->unfitted);
+    if (!r->codes || !r->unfitted || !r->info || !r->places || !r->observers || !r->params ||
+        !r->scales || !r->set || !r->skip || !r->quantized)
         return fail_memory(err, "quantization", g->n_values * sizeof *r->info);
+    for (size_t v = 0; v < g->n_values; v++)
+        r->unfitted[v] = g->values[v].constant;
     exclude_by_rules(r);
     return graph_infer(g, NULL, r->mem, r->info, err);
 }
@@ -118,14 +122,24 @@ void recipe_free(recipe *r)
     r->mem = NULL;
 }
 
-rung_status quantize_static(const graph *g, dataset *data, const rung_quant_options *opt,
-                            graph **out, diagnostics *diag, rung_error *err)
+/* What becomes of a recipe, beside pairs everywhere. */
+typedef struct purpose {
+    bool              prepare; /* as in recipe */
+    const mixed_wish *wish;    /* NULL: none */
+    mixed_record    **record;  /* of the wish */
+} purpose;
+
+static rung_status finish(recipe *r, const graph *g, dataset *data, const purpose *p,
+                          rung_error *err)
 {
-    return quantize_with_pairs(g, data, opt, false, out, diag, err);
+    r->prepare = p->prepare;
+    const rung_status st = p->wish ? mixed_finish(r, g, data, p->wish, p->record, err)
+                                   : insert_pairs(r, err);
+    return st == RUNG_OK ? describe(r, err) : st;
 }
 
-rung_status quantize_with_pairs(const graph *g, dataset *data, const rung_quant_options *opt,
-                                bool prepare, graph **out, diagnostics *diag, rung_error *err)
+static rung_status quantize(const graph *g, dataset *data, const rung_quant_options *opt,
+                            const purpose *p, graph **out, diagnostics *diag, rung_error *err)
 {
     rung_quant_options own = *opt;
     recipe r = { .opt = &own, .diag = diag };
@@ -143,10 +157,8 @@ rung_status quantize_with_pairs(const graph *g, dataset *data, const rung_quant_
         (st = rewrite_prepare(r.g, err)) != RUNG_OK || (st = split_roles(r.g, err)) != RUNG_OK)
         goto done;
     qconfig_report_unused(rules, r.g, diag);
-    if ((st = methods_apply(&r, data, err)) != RUNG_OK)
-        goto done;
-    r.prepare = prepare;
-    if ((st = insert_pairs(&r, err)) != RUNG_OK || (st = describe(&r, err)) != RUNG_OK)
+    if ((st = methods_apply(&r, data, err)) != RUNG_OK ||
+        (st = finish(&r, g, data, p, err)) != RUNG_OK)
         goto done;
     *out = r.g;
     r.g = NULL;
@@ -155,4 +167,27 @@ done:
     qconfig_free(rules);
     graph_free(r.g);
     return st;
+}
+
+rung_status quantize_static(const graph *g, dataset *data, const rung_quant_options *opt,
+                            graph **out, diagnostics *diag, rung_error *err)
+{
+    const purpose plain = { 0 };
+    return quantize(g, data, opt, &plain, out, diag, err);
+}
+
+rung_status quantize_with_pairs(const graph *g, dataset *data, const rung_quant_options *opt,
+                                bool prepare, graph **out, diagnostics *diag, rung_error *err)
+{
+    const purpose p = { .prepare = prepare };
+    return quantize(g, data, opt, &p, out, diag, err);
+}
+
+rung_status quantize_mixed(const graph *g, dataset *data, const rung_quant_options *opt,
+                           const mixed_wish *wish, graph **out, mixed_record **record,
+                           diagnostics *diag, rung_error *err)
+{
+    const purpose p = { .wish = wish, .record = record };
+    *record = NULL;
+    return quantize(g, data, opt, &p, out, diag, err);
 }
