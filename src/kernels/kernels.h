@@ -48,7 +48,10 @@ typedef struct requant {
  * in_w = m, in_c = k, out_c = n. Exact int32: the caller has refused weights that could overflow,
  * |bias[oc]| + 255 * sum |w| < 2^31. Pads at the bottom and right follow from out_h and out_w.
  * groups divides in_c and out_c; all numbers are >= 1, pads and batch >= 0; input coordinates of
- * every tap and the weights of one output channel fit int; whole tensors fit size_t. */
+ * every tap and the weights of one output channel fit int; whole tensors fit size_t.
+ * Where no tap leaves the image, what pack makes for one shape serves those that differ from it in
+ * batch, in_h and out_h only, as long as none does there: an image can be made some lines at a
+ * time. */
 typedef struct conv_shape {
     int batch, in_h, in_w, in_c, out_h, out_w, out_c;
     int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left, groups;

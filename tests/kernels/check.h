@@ -53,6 +53,7 @@ void check_elementwise(void);
 void check_pools(void);
 void check_movement(void);
 void check_product(void);
+void check_wide(void);
 
 /* Times every row on shapes of real networks. */
 void bench_all(void);

@@ -209,6 +209,38 @@ static void check_sums(const conv_kernel *k, const conv_case *c, int n_threads, 
     guarded_free(&y);
 }
 
+/* Packed for one number of lines, run for another. */
+static void check_lines(const conv_kernel *k)
+{
+    conv_case c = case_for(k);
+    c.s.pad_top = c.s.pad_left = 0;
+    c.s.batch = 1;
+    c.s.in_w = (c.s.out_w - 1) * c.s.stride_w + (c.s.kernel_w - 1) * c.s.dilation_w + 1;
+    c.s.in_h = (c.s.out_h - 1) * c.s.stride_h + (c.s.kernel_h - 1) * c.s.dilation_h + 1;
+    conv_shape lines = c.s;
+    lines.out_h = between(1, 9);
+    lines.in_h = c.s.in_h + (lines.out_h - c.s.out_h) * c.s.stride_h;
+    const size_t size = y_size(&lines) * sizeof(int32_t);
+    guarded packed = guarded_new(k->packed_size(&c.s), AT_START);
+    guarded scratch = guarded_new(k->scratch_size(&lines), AT_START);
+    guarded x = guarded_new(x_size(&lines), AT_END), y = guarded_new(size, AT_END);
+    guarded want = guarded_new(size, AT_END);
+    fill_u8(x.data, x.size);
+    k->pack(&c.s, (const int8_t *)c.w.data, NULL, c.x_zero, packed.data);
+    k->run_sums(&lines, packed.data, x.data, 0, (int32_t *)(void *)y.data, scratch.data, 0, 1);
+    guarded_check(&scratch, "scratch");
+    conv_case whole = c;
+    whole.s = lines;
+    whole.x = x;
+    whole.no_bias = true;
+    case_sums(conv_u8s8, &whole, 0, 1, &want);
+    expect_same(want.data, y.data, size, "other number of lines");
+    guarded *all[] = {&packed, &scratch, &x, &y, &want};
+    for (int i = 0; i < 5; i++)
+        guarded_free(all[i]);
+    case_free(&c);
+}
+
 static void check_case(const conv_kernel *k)
 {
     static const int threads[] = {1, 1, 2, 3, 7};
@@ -377,10 +409,12 @@ void check_conv(void)
         if (!row_begins("conv_u8s8", k->name, k->needs))
             continue;
         for (int i = 0; i < current.cases; i++)
-            if (k == conv_u8s8)
+            if (k == conv_u8s8) {
                 check_definition();
-            else
+            } else {
                 check_case(k);
+                check_lines(k);
+            }
         row_ends();
     }
     row_begins("conv_transpose_u8s8", conv_transpose_u8s8->name, 0);

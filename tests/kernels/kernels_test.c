@@ -42,6 +42,7 @@ int main(int argc, char **argv)
     check_pools();
     check_movement();
     check_product();
+    check_wide();
     if (current.failures)
         printf("%ld failures with seed %llu\n", current.failures, (unsigned long long)current.seed);
     return current.failures != 0;

@@ -15,26 +15,39 @@ static inline void taps_inside(int at, int dilation, int kernel, int in, int *fi
         *first = *last;
 }
 
-/* What an output pixel sees: its image, the position of its first tap, the taps inside. */
+/* What an output pixel sees: its image (NULL: not asked for), the position of its first tap, the
+ * taps inside. */
 typedef struct window {
     const uint8_t *image;
     int iy, ix, y0, y1, x0, x1;
 } window;
 
-static inline window window_of(const pool_shape *s, const uint8_t *x, size_t row)
+static inline window window_taps(const pool_shape *s, size_t row)
 {
     const int ox = (int)(row % s->out_w), oy = (int)(row / s->out_w % s->out_h);
     window w = {.iy = oy * s->stride_h - s->pad_top, .ix = ox * s->stride_w - s->pad_left};
-    w.image = x + row / s->out_w / s->out_h * ((size_t)s->in_h * s->in_w * s->channels);
     taps_inside(w.iy, s->dilation_h, s->kernel_h, s->in_h, &w.y0, &w.y1);
     taps_inside(w.ix, s->dilation_w, s->kernel_w, s->in_w, &w.x0, &w.x1);
     return w;
 }
 
-static inline const uint8_t *window_tap(const pool_shape *s, const window *w, int ky, int kx)
+static inline window window_of(const pool_shape *s, const uint8_t *x, size_t row)
+{
+    window w = window_taps(s, row);
+    w.image = x + row / s->out_w / s->out_h * ((size_t)s->in_h * s->in_w * s->channels);
+    return w;
+}
+
+/* The pixel of a tap: its place in the image. */
+static inline size_t window_at(const pool_shape *s, const window *w, int ky, int kx)
 {
     const int iy = w->iy + ky * s->dilation_h, ix = w->ix + kx * s->dilation_w;
-    return w->image + ((size_t)iy * s->in_w + ix) * s->channels;
+    return ((size_t)iy * s->in_w + ix) * s->channels;
+}
+
+static inline const uint8_t *window_tap(const pool_shape *s, const window *w, int ky, int kx)
+{
+    return w->image + window_at(s, w, ky, kx);
 }
 
 #endif
