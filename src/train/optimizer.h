@@ -20,7 +20,8 @@ typedef struct optimizer_options {
     size_t warmup, total; /* steps: linear from 0, then the schedule to `total` */
     size_t step_every;    /* SCHEDULE_STEP: times step_factor every so many steps */
     float step_factor;
-    float ema;            /* factor of the moving average of the parameters; 0: off */
+    float ema; /* of the parameters: average = f average + (1 - f) now with f = min(ema, (1 + k) /
+                * (10 + k)) in step k; 0: off */
 } optimizer_options;
 
 typedef struct optimizer {
