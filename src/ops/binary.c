@@ -5,6 +5,7 @@
 #include "ops/args.h"
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/grad.h"
 #include "ops/lower.h"
 #include "ops/walk.h"
 
@@ -316,28 +317,33 @@ static rung_status variadic_eval(const eval_args *a, rung_error *err)
 #define QUANT_OPERANDS                                                                             \
     .lower = lower_binary, .quant = {QUANT_COMPUTE, .activations = 1 | 2}, .layout = LAYOUT_FOLLOWS
 #define BINARY(op) .name = op, .domain = "", .infer = binary_infer, .eval = binary_eval
+#define GRAD_OF(operands) .grad = binary_grad, .reads = {.in = operands}
 #define VARIADIC(op) .name = op, .domain = "", .infer = variadic_infer, .eval = variadic_eval
 
-const op_def op_add = {BINARY("Add"), QUANT_OPERANDS};
+const op_def op_add = {BINARY("Add"), GRAD_OF(0), QUANT_OPERANDS};
 const op_def op_and = {BINARY("And"), .layout = LAYOUT_FOLLOWS};
-const op_def op_div = {BINARY("Div"), .lower = lower_binary, .layout = LAYOUT_FOLLOWS};
+const op_def op_div = {BINARY("Div"), GRAD_OF(1 | 2), .lower = lower_binary,
+                       .layout = LAYOUT_FOLLOWS};
 const op_def op_equal = {BINARY("Equal"), .layout = LAYOUT_FOLLOWS};
 const op_def op_greater = {BINARY("Greater"), .layout = LAYOUT_FOLLOWS};
 const op_def op_greater_or_equal = {BINARY("GreaterOrEqual"), .layout = LAYOUT_FOLLOWS};
 const op_def op_less = {BINARY("Less"), .layout = LAYOUT_FOLLOWS};
 const op_def op_less_or_equal = {BINARY("LessOrEqual"), .layout = LAYOUT_FOLLOWS};
-const op_def op_max = {VARIADIC("Max"), .lower = lower_binary, .layout = LAYOUT_FOLLOWS};
-const op_def op_mean = {VARIADIC("Mean"), .layout = LAYOUT_FOLLOWS};
-const op_def op_min = {VARIADIC("Min"), .lower = lower_binary, .layout = LAYOUT_FOLLOWS};
+const op_def op_max = {VARIADIC("Max"), .grad = extreme_grad, .reads = {.in = ~0u},
+                       .lower = lower_binary, .layout = LAYOUT_FOLLOWS};
+const op_def op_mean = {VARIADIC("Mean"), .grad = variadic_grad, .layout = LAYOUT_FOLLOWS};
+const op_def op_min = {VARIADIC("Min"), .grad = extreme_grad, .reads = {.in = ~0u},
+                       .lower = lower_binary, .layout = LAYOUT_FOLLOWS};
 const op_def op_mod = {.name = "Mod", .domain = "", .infer = mod_infer, .eval = mod_eval,
                        .layout = LAYOUT_FOLLOWS};
-const op_def op_mul = {BINARY("Mul"), QUANT_OPERANDS};
+const op_def op_mul = {BINARY("Mul"), GRAD_OF(1 | 2), QUANT_OPERANDS};
 const op_def op_or = {BINARY("Or"), .layout = LAYOUT_FOLLOWS};
 const op_def op_prelu = {.name = "PRelu", .domain = "", .infer = prelu_infer, .eval = binary_eval,
-                         .lower = lower_table, .quant = {QUANT_COMPUTE, .activations = 1},
+                         GRAD_OF(1 | 2), .lower = lower_table,
+                         .quant = {QUANT_COMPUTE, .activations = 1},
                          .layout = LAYOUT_FOLLOWS};
 const op_def op_pow = {.name = "Pow", .domain = "", .infer = pow_infer, .eval = binary_eval,
-                       .lower = lower_binary, .layout = LAYOUT_FOLLOWS};
-const op_def op_sub = {BINARY("Sub"), QUANT_OPERANDS};
-const op_def op_sum = {VARIADIC("Sum"), .layout = LAYOUT_FOLLOWS};
+                       GRAD_OF(1 | 2), .lower = lower_binary, .layout = LAYOUT_FOLLOWS};
+const op_def op_sub = {BINARY("Sub"), GRAD_OF(0), QUANT_OPERANDS};
+const op_def op_sum = {VARIADIC("Sum"), .grad = variadic_grad, .layout = LAYOUT_FOLLOWS};
 const op_def op_xor = {BINARY("Xor"), .layout = LAYOUT_FOLLOWS};

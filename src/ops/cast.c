@@ -2,6 +2,7 @@
 #include "ops/args.h"
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/grad.h"
 #include "ops/move.h"
 
 #define TYPES_PACKED (TYPE(RUNG_U4) | TYPE(RUNG_I4) | TYPE(RUNG_U2) | TYPE(RUNG_I2))
@@ -53,6 +54,6 @@ static rung_status cast_eval(const eval_args *a, rung_error *err)
 }
 
 const op_def op_cast = {.name = "Cast", .domain = "", .infer = cast_infer, .eval = cast_eval,
-                        .layout = LAYOUT_FOLLOWS};
+                        .grad = copy_grad, .layout = LAYOUT_FOLLOWS};
 const op_def op_cast_like = {.name = "CastLike", .domain = "", .infer = cast_like_infer,
-                             .eval = cast_eval, .layout = LAYOUT_FOLLOWS};
+                             .eval = cast_eval, .grad = copy_grad, .layout = LAYOUT_FOLLOWS};

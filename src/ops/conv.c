@@ -3,6 +3,7 @@
 
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/grad.h"
 #include "ops/lower.h"
 #include "ops/taps.h"
 
@@ -184,6 +185,8 @@ const op_def op_conv = {
     .domain = "",
     .infer = conv_infer,
     .eval = conv_eval,
+    .grad = conv_grad,
+    .reads = {.in = 1 | 2},
     .lower = lower_conv,
     .quant = {QUANT_COMPUTE, .activations = 1, .weight = 1, .weight_axis = 0, .bias = 2},
     .layout = LAYOUT_CHANNELS,
@@ -194,6 +197,8 @@ const op_def op_conv_transpose = {
     .domain = "",
     .infer = conv_transpose_infer,
     .eval = conv_transpose_eval,
+    .grad = conv_transpose_grad,
+    .reads = {.in = 1 | 2},
     .lower = lower_conv_transpose,
     .quant = {QUANT_COMPUTE, .activations = 1, .weight = 1, .weight_axis = 1, .bias = 2},
     .layout = LAYOUT_CHANNELS,

@@ -2,11 +2,11 @@
 #include <string.h>
 
 #include "ops/entries.h"
+#include "ops/grad.h"
 #include "ops/lower.h"
 #include "ops/move.h"
 
-/* index in [-dim, dim) -> [0, dim). */
-static rung_status wrap_index(int64_t index, int64_t dim, size_t *out, rung_error *err)
+rung_status wrap_index(int64_t index, int64_t dim, size_t *out, rung_error *err)
 {
     if (index < -dim || index >= dim)
         return fail(err, RUNG_EMODEL, "index %lld is not in [-%lld, %lld)", (long long)index,
@@ -83,6 +83,23 @@ static rung_status gather_elements_infer(const infer_args *a, rung_error *err)
     return op_shape(&a->out[0], x->type, x->rank, index->dims, err);
 }
 
+rung_status gathered_element(const tensor *x, const tensor *index, int axis, size_t i, size_t *from,
+                             rung_error *err)
+{
+    size_t hop = 1, rest = i;
+    *from = 0;
+    for (int d = x->rank - 1; d >= 0; d--) {
+        size_t at = rest % (size_t)index->dims[d];
+        rung_status st;
+        rest /= (size_t)index->dims[d];
+        if (d == axis && (st = wrap_index(tensor_get_int(index, i), x->dims[d], &at, err)))
+            return st;
+        *from += at * hop;
+        hop *= (size_t)x->dims[d];
+    }
+    return RUNG_OK;
+}
+
 static rung_status gather_elements_eval(const eval_args *a, rung_error *err)
 {
     const tensor *x = &a->in[0], *index = &a->in[1];
@@ -93,15 +110,9 @@ static rung_status gather_elements_eval(const eval_args *a, rung_error *err)
         (st = op_axis(node_int(a->n, "axis", 0), x->rank, &axis, err)))
         return st;
     for (size_t i = 0; i < n; i++) {
-        size_t from = 0, hop = 1, rest = i;
-        for (int d = x->rank - 1; d >= 0; d--) {
-            size_t at = rest % (size_t)index->dims[d];
-            rest /= (size_t)index->dims[d];
-            if (d == axis && (st = wrap_index(tensor_get_int(index, i), x->dims[d], &at, err)))
-                return st;
-            from += at * hop;
-            hop *= (size_t)x->dims[d];
-        }
+        size_t from;
+        if ((st = gathered_element(x, index, axis, i, &from, err)))
+            return st;
         memcpy((char *)a->out[0].data + i * elem, (const char *)x->data + from * elem, elem);
     }
     return RUNG_OK;
@@ -173,62 +184,69 @@ static rung_status space_to_depth_infer(const infer_args *a, rung_error *err)
 }
 
 /* The result as [N, C, H, b, W, b] reads the input's depth at [bh][bw][C] (DCR) or [C][bh][bw]. */
-static rung_status depth_to_space_eval(const eval_args *a, rung_error *err)
+rung_status depth_to_space_read(const eval_args *a, strided *s, rung_error *err)
 {
-    const tensor *x = &a->in[0];
-    const int64_t b = node_int(a->n, "blocksize", 1), h = x->dims[2], w = x->dims[3];
-    const int64_t c = a->out[0].dims[1], hw = h * w;
+    const int64_t *x = a->in[0].dims;
+    const int64_t b = node_int(a->n, "blocksize", 1), h = x[2], w = x[3], hw = h * w;
+    const int64_t c = x[1] / (b * b);
     const bool crd = strcmp(node_string(a->n, "mode", "DCR"), "CRD") == 0;
-    const rung_status st = check_movable(x->type, err);
-    if (st)
-        return st;
-    tensor y = {.type = x->type, .rank = 6, .dims = {x->dims[0], c, h, b, w, b}};
-    y.data = a->out[0].data;
     const int64_t block = crd ? hw : c * hw; /* step of one depth block */
-    const int64_t strides[6] = {x->dims[1] * hw, crd ? b * b * hw : hw, w, b * block, 1, block};
-    gather_strided(x, 0, strides, &y);
+    *s = (strided){.rank = 6,
+                   .dims = {x[0], c, h, b, w, b},
+                   .strides = {x[1] * hw, crd ? b * b * hw : hw, w, b * block, 1, block}};
     return RUNG_OK;
 }
 
+static rung_status depth_to_space_eval(const eval_args *a, rung_error *err)
+{
+    strided s;
+    const rung_status st = depth_to_space_read(a, &s, err);
+    return st ? st : eval_strided(a, &s, err);
+}
+
 /* The result as [N, b, b, C, H, W] (DCR) or [N, C, b, b, H, W] reads [N, C, H, b, W, b]. */
+rung_status space_to_depth_read(const eval_args *a, strided *s, rung_error *err)
+{
+    const int64_t *x = a->in[0].dims;
+    const int64_t b = node_int(a->n, "blocksize", 1), c = x[1], row = x[3], hw = x[2] * row;
+    *s = (strided){.rank = 6,
+                   .dims = {x[0], b, b, c, x[2] / b, row / b},
+                   .strides = {c * hw, row, 1, hw, b * row, b}};
+    if (strcmp(node_string(a->n, "mode", "DCR"), "CRD") == 0) {
+        s->dims[1] = c, s->dims[2] = b, s->dims[3] = b;
+        s->strides[1] = hw, s->strides[2] = row, s->strides[3] = 1;
+    }
+    return RUNG_OK;
+}
+
 static rung_status space_to_depth_eval(const eval_args *a, rung_error *err)
 {
-    const tensor *x = &a->in[0];
-    const int64_t b = node_int(a->n, "blocksize", 1), c = x->dims[1];
-    const int64_t h = a->out[0].dims[2], w = a->out[0].dims[3], hw = x->dims[2] * x->dims[3];
-    const int64_t row = x->dims[3];
-    const bool crd = strcmp(node_string(a->n, "mode", "DCR"), "CRD") == 0;
-    const rung_status st = check_movable(x->type, err);
-    if (st)
-        return st;
-    tensor y = {.type = x->type, .rank = 6, .dims = {x->dims[0], b, b, c, h, w}};
-    int64_t strides[6] = {c * hw, row, 1, hw, b * row, b};
-    if (crd) {
-        y.dims[1] = c, y.dims[2] = b, y.dims[3] = b;
-        strides[1] = hw, strides[2] = row, strides[3] = 1;
-    }
-    y.data = a->out[0].data;
-    gather_strided(x, 0, strides, &y);
-    return RUNG_OK;
+    strided s;
+    const rung_status st = space_to_depth_read(a, &s, err);
+    return st ? st : eval_strided(a, &s, err);
 }
 
 #define MOVED .quant = {QUANT_SHARES_INPUT, .activations = 1}
 
 const op_def op_depth_to_space = {.name = "DepthToSpace", .domain = "",
                                   .infer = depth_to_space_infer, .eval = depth_to_space_eval,
+                                  .grad = depth_to_space_grad,
                                   .lower = lower_depth_space,
                                   MOVED, .layout = LAYOUT_CHANNELS};
 const op_def op_gather = {.name = "Gather",
                           .domain = "",
                           .infer = gather_infer,
                           .eval = gather_eval,
+                          .grad = gather_grad,
                           .lower = lower_gather,
                           MOVED,
                           .layout = LAYOUT_PLAIN};
 const op_def op_gather_elements = {.name = "GatherElements", .domain = "",
                                    .infer = gather_elements_infer, .eval = gather_elements_eval,
+                                   .grad = gather_elements_grad,
                                    MOVED, .layout = LAYOUT_PLAIN};
 const op_def op_space_to_depth = {.name = "SpaceToDepth", .domain = "",
                                   .infer = space_to_depth_infer, .eval = space_to_depth_eval,
+                                  .grad = space_to_depth_grad,
                                   .lower = lower_depth_space,
                                   MOVED, .layout = LAYOUT_CHANNELS};

@@ -3,6 +3,7 @@
 
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/grad.h"
 #include "ops/lower.h"
 #include "ops/walk.h"
 
@@ -206,6 +207,8 @@ const op_def op_gemm = {
     .domain = "",
     .infer = gemm_infer,
     .eval = gemm_eval,
+    .grad = gemm_grad,
+    .reads = {.in = 1 | 2},
     .lower = lower_gemm,
     .quant = {QUANT_COMPUTE, .activations = 1, .weight = 1, .weight_axis = 0, .bias = 2},
     .layout = LAYOUT_PLAIN,
@@ -216,6 +219,8 @@ const op_def op_matmul = {
     .domain = "",
     .infer = matmul_infer,
     .eval = matmul_eval,
+    .grad = matmul_grad,
+    .reads = {.in = 1 | 2},
     .lower = lower_gemm,
     .quant = {QUANT_COMPUTE, .activations = 1 | 2, .weight = 1, .weight_axis = -1},
     .layout = LAYOUT_PLAIN,

@@ -5,6 +5,7 @@
 
 #include "kernels/kernels.h"
 #include "ops/entries.h"
+#include "ops/grad.h"
 #include "ops/lower.h"
 #include "ops/walk.h"
 
@@ -44,6 +45,17 @@ void gather_strided(const tensor *x, size_t x_first, const int64_t *x_strides, t
     copy_strided(&s, (const char *)x->data + x_first * (size_t)s.elem, y->data, 0, 1);
 }
 
+rung_status eval_strided(const eval_args *a, const strided *s, rung_error *err)
+{
+    tensor y = a->out[0];
+    const rung_status st = check_movable(y.type, err);
+    y.rank = s->rank;
+    memcpy(y.dims, s->dims, sizeof y.dims);
+    if (st == RUNG_OK && tensor_count(&y) != 0)
+        gather_strided(&a->in[0], s->first, s->strides, &y);
+    return st;
+}
+
 /* --- Transpose -------------------------------------------------------------------------------- */
 rung_status perm_of(const node *n, int rank, int *perm, rung_error *err)
 {
@@ -81,19 +93,28 @@ static rung_status transpose_infer(const infer_args *a, rung_error *err)
     return op_shape(&a->out[0], x->type, x->rank, dims, err);
 }
 
-static rung_status transpose_eval(const eval_args *a, rung_error *err)
+rung_status transpose_read(const eval_args *a, strided *s, rung_error *err)
 {
     int perm[RUNG_MAX_RANK];
-    int64_t own[RUNG_MAX_RANK], strides[RUNG_MAX_RANK];
+    int64_t own[RUNG_MAX_RANK];
     const tensor *x = &a->in[0];
-    rung_status st;
-    if ((st = check_movable(x->type, err)) || (st = perm_of(a->n, x->rank, perm, err)))
+    const rung_status st = perm_of(a->n, x->rank, perm, err);
+    if (st)
         return st;
+    *s = (strided){.rank = x->rank};
     dims_strides(x->rank, x->dims, own);
-    for (int i = 0; i < x->rank; i++)
-        strides[i] = own[perm[i]];
-    gather_strided(x, 0, strides, &a->out[0]);
+    for (int i = 0; i < x->rank; i++) {
+        s->dims[i] = x->dims[perm[i]];
+        s->strides[i] = own[perm[i]];
+    }
     return RUNG_OK;
+}
+
+static rung_status transpose_eval(const eval_args *a, rung_error *err)
+{
+    strided s;
+    const rung_status st = transpose_read(a, &s, err);
+    return st ? st : eval_strided(a, &s, err);
 }
 
 /* --- Slice ------------------------------------------------------------------------------------ */
@@ -204,27 +225,35 @@ static rung_status slice_infer(const infer_args *a, rung_error *err)
     return op_shape(&a->out[0], x->type, x->rank, s.count, err);
 }
 
+rung_status slice_read(const eval_args *a, strided *s, rung_error *err)
+{
+    slice cut;
+    int64_t own[RUNG_MAX_RANK];
+    const tensor *x = &a->in[0];
+    const rung_status st = slice_of(&a->in[1], &a->in[2], eval_in(a, 3), eval_in(a, 4), x->rank,
+                                    x->dims, &cut, err);
+    if (st)
+        return st;
+    *s = (strided){.rank = x->rank};
+    memcpy(s->dims, cut.count, (size_t)x->rank * sizeof *s->dims);
+    if (dims_count(s->rank, s->dims) == 0)
+        return RUNG_OK;
+    dims_strides(x->rank, x->dims, own);
+    for (int i = 0; i < x->rank; i++) {
+        s->first += (size_t)(cut.start[i] * own[i]);
+        s->strides[i] = cut.count[i] > 1 ? own[i] * cut.step[i] : 0;
+    }
+    return RUNG_OK;
+}
+
 static rung_status slice_eval(const eval_args *a, rung_error *err)
 {
-    slice s;
-    int64_t strides[RUNG_MAX_RANK];
-    const tensor *x = &a->in[0];
-    size_t first = 0;
+    strided s;
     rung_status st;
-    if ((st = check_movable(x->type, err)) ||
-        (st = slice_of(&a->in[1], &a->in[2], eval_in(a, 3), eval_in(a, 4), x->rank, x->dims, &s,
-                       err)) ||
-        (st = op_check_output(&a->out[0], x->rank, s.count, err)))
+    if ((st = slice_read(a, &s, err)) ||
+        (st = op_check_output(&a->out[0], s.rank, s.dims, err)))
         return st;
-    if (tensor_count(&a->out[0]) == 0)
-        return RUNG_OK;
-    dims_strides(x->rank, x->dims, strides);
-    for (int i = 0; i < x->rank; i++) {
-        first += (size_t)(s.start[i] * strides[i]);
-        strides[i] = s.count[i] > 1 ? strides[i] * s.step[i] : 0;
-    }
-    gather_strided(x, first, strides, &a->out[0]);
-    return RUNG_OK;
+    return eval_strided(a, &s, err);
 }
 
 /* --- Concat ----------------------------------------------------------------------------------- */
@@ -316,9 +345,8 @@ static rung_status split_evenly(const node *n, int64_t version, int64_t dim, int
     return RUNG_OK;
 }
 
-/* Split of opset `version`: sizes[i] of output i along *axis. split: NULL when absent. */
-static rung_status split_of(const node *n, int64_t version, const tensor *split, int rank,
-                            const int64_t *dims, int *axis, int64_t *sizes, rung_error *err)
+rung_status split_of(const node *n, int64_t version, const tensor *split, int rank,
+                     const int64_t *dims, int *axis, int64_t *sizes, rung_error *err)
 {
     size_t count = 0;
     int64_t sum = 0;
@@ -401,16 +429,19 @@ static rung_status split_eval(const eval_args *a, rung_error *err)
 #define MOVED .quant = {QUANT_SHARES_INPUT, .activations = 1}
 
 const op_def op_concat = {.name = "Concat", .domain = "", .infer = concat_infer,
-                          .eval = concat_eval, .lower = lower_concat,
+                          .eval = concat_eval, .grad = concat_grad, .lower = lower_concat,
                           .quant = {QUANT_COMPUTE, .activations = ~0u}, .layout = LAYOUT_FOLLOWS};
 const op_def op_slice = {.name = "Slice", .domain = "", .infer = slice_infer, .eval = slice_eval,
+                         .grad = slice_grad,
                          .lower = lower_slice, MOVED, .layout = LAYOUT_FOLLOWS};
 const op_def op_split = {.name = "Split", .domain = "", .infer = split_infer, .eval = split_eval,
+                         .grad = split_grad,
                          .lower = lower_split, MOVED, .layout = LAYOUT_FOLLOWS};
 const op_def op_transpose = {.name = "Transpose",
                              .domain = "",
                              .infer = transpose_infer,
                              .eval = transpose_eval,
+                             .grad = transpose_grad,
                              .lower = lower_transpose,
                              MOVED,
                              .layout = LAYOUT_PLAIN};

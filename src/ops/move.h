@@ -17,6 +17,21 @@ rung_status slice_of(const tensor *starts, const tensor *ends, const tensor *axi
 /* Transpose: output axis i is input axis perm[i]. */
 rung_status perm_of(const node *n, int rank, int *perm, rung_error *err);
 
+/* Split of opset `version`: sizes[i] of output i along *axis. split: NULL when absent. */
+rung_status split_of(const node *n, int64_t version, const tensor *split, int rank,
+                     const int64_t *dims, int *axis, int64_t *sizes, rung_error *err);
+
+/* The result, seen with these dims, is x read from element `first` on with these strides. */
+typedef struct strided {
+    int     rank;
+    int64_t dims[RUNG_MAX_RANK], strides[RUNG_MAX_RANK];
+    size_t  first; /* 0 where the result is empty */
+} strided;
+rung_status transpose_read(const eval_args *a, strided *s, rung_error *err);
+rung_status slice_read(const eval_args *a, strided *s, rung_error *err);
+rung_status depth_to_space_read(const eval_args *a, strided *s, rung_error *err);
+rung_status space_to_depth_read(const eval_args *a, strided *s, rung_error *err);
+
 /* Pad: elements added (negative: removed) before and behind each axis. */
 typedef enum pad_mode {
     PAD_CONSTANT,
@@ -31,6 +46,17 @@ typedef struct pad_amounts {
 rung_status pad_of(const node *n, const tensor *pads, const tensor *axis_list, int rank,
                    pad_amounts *out, rung_error *err);
 
+/* The result (all of it has the dims of y, which are checked) as gather_mapped reads it: one map an
+ * axis, made in a->mem. y that is empty has none. */
+rung_status pad_read(const eval_args *a, const tensor *y, int64_t **maps, rung_error *err);
+rung_status tile_read(const eval_args *a, const tensor *y, int64_t **maps, rung_error *err);
+
+/* index in [-dim, dim) -> [0, dim). */
+rung_status wrap_index(int64_t index, int64_t dim, size_t *out, rung_error *err);
+/* GatherElements: the element of x that element i of the result reads. */
+rung_status gathered_element(const tensor *x, const tensor *index, int axis, size_t i, size_t *from,
+                             rung_error *err);
+
 /* Bytes of an element that can be moved singly: 1, 2, 4, 8; 0 for other types. */
 size_t movable_size(dtype type);
 /* The refusal of a type for which that is 0. */
@@ -40,6 +66,8 @@ rung_status copy_tensor(const tensor *from, tensor *to, rung_error *err);
 
 /* y (all of it, row-major) = x read with these strides, in elements, from x_first on. */
 void gather_strided(const tensor *x, size_t x_first, const int64_t *x_strides, tensor *y);
+/* The same for a result that is seen with other dims. */
+rung_status eval_strided(const eval_args *a, const strided *s, rung_error *err);
 
 /* y[i0][i1]... = x[maps[0][i0]][maps[1][i1]]..., *fill where a map says -1. maps: one entry an
  * axis, each of y's dimension; fill: an element, NULL where no map says -1. */

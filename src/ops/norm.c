@@ -4,6 +4,7 @@
 #include "ops/args.h"
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/grad.h"
 
 /* --- shapes ----------------------------------------------------------------------------------- */
 /* Inputs 1 .. last are vectors of the input's channels. */
@@ -296,16 +297,24 @@ static rung_status lp_norm_eval(const eval_args *a, rung_error *err)
 }
 
 const op_def op_batch_normalization = {.name = "BatchNormalization", .domain = "",
-                                       .infer = batch_norm_infer, .eval = batch_norm_eval};
+                                       .infer = batch_norm_infer, .eval = batch_norm_eval,
+                                       .grad = batch_norm_grad,
+                                       .reads = {.in = 1 | 1 << 1 | 1 << 3 | 1 << 4}};
 const op_def op_group_normalization = {.name = "GroupNormalization", .domain = "",
-                                       .infer = group_norm_infer, .eval = group_norm_eval};
+                                       .infer = group_norm_infer, .eval = group_norm_eval,
+                                       .grad = group_norm_grad, .reads = {.in = 1 | 2}};
 const op_def op_instance_normalization = {.name = "InstanceNormalization", .domain = "",
                                           .infer = instance_norm_infer,
-                                          .eval = instance_norm_eval};
+                                          .eval = instance_norm_eval,
+                                          .grad = instance_norm_grad, .reads = {.in = 1 | 2}};
 const op_def op_layer_normalization = {.name = "LayerNormalization", .domain = "",
-                                       .infer = layer_norm_infer, .eval = layer_norm_eval};
+                                       .infer = layer_norm_infer, .eval = layer_norm_eval,
+                                       .grad = layer_norm_grad, .reads = {.in = 1 | 2}};
 const op_def op_lp_normalization = {.name = "LpNormalization", .domain = "",
-                                    .infer = lp_norm_infer, .eval = lp_norm_eval};
-const op_def op_lrn = {.name = "LRN", .domain = "", .infer = lrn_infer, .eval = lrn_eval};
+                                    .infer = lp_norm_infer, .eval = lp_norm_eval,
+                                    .grad = lp_norm_grad, .reads = {.in = 1}};
+const op_def op_lrn = {.name = "LRN", .domain = "", .infer = lrn_infer, .eval = lrn_eval,
+                       .grad = lrn_grad, .reads = {.in = 1}};
 const op_def op_rms_normalization = {.name = "RMSNormalization", .domain = "",
-                                     .infer = rms_norm_infer, .eval = rms_norm_eval};
+                                     .infer = rms_norm_infer, .eval = rms_norm_eval,
+                                     .grad = rms_norm_grad, .reads = {.in = 1 | 2}};

@@ -2,6 +2,7 @@
 #include "ops/args.h"
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/grad.h"
 
 /* One line of the axis: n elements `inner` apart. */
 typedef struct line {
@@ -170,5 +171,5 @@ static rung_status cum_sum_eval(const eval_args *a, rung_error *err)
 }
 
 const op_def op_cum_sum = {.name = "CumSum", .domain = "", .infer = cum_sum_infer,
-                           .eval = cum_sum_eval};
+                           .eval = cum_sum_eval, .grad = cum_sum_grad};
 const op_def op_top_k = {.name = "TopK", .domain = "", .infer = top_k_infer, .eval = top_k_eval};

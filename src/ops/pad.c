@@ -3,6 +3,7 @@
 
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/grad.h"
 #include "ops/lower.h"
 #include "ops/move.h"
 #include "ops/taps.h"
@@ -158,34 +159,37 @@ static int64_t pad_index(pad_mode mode, int64_t i, int64_t dim)
     return k < dim ? k : period - k;
 }
 
+rung_status pad_read(const eval_args *a, const tensor *y, int64_t **maps, rung_error *err)
+{
+    const tensor *x = &a->in[0];
+    int64_t dims[RUNG_MAX_RANK];
+    pad_amounts p;
+    rung_status st = pad_of(a->n, &a->in[1], eval_in(a, 3), x->rank, &p, err);
+    for (int d = 0; st == RUNG_OK && d < x->rank; d++)
+        st = padded_dim(&p, d, x->dims[d], &dims[d], err);
+    if (st || (st = op_check_output(y, x->rank, dims, err)) || tensor_count(y) == 0)
+        return st;
+    if (!maps_alloc(a->mem, y, maps))
+        return fail_memory(err, "index maps", (size_t)y->rank * sizeof **maps);
+    for (int d = 0; d < x->rank; d++) {
+        for (int64_t i = 0; i < y->dims[d]; i++)
+            maps[d][i] = pad_index(p.mode, i - p.before[d], x->dims[d]);
+    }
+    return RUNG_OK;
+}
+
 static rung_status pad_eval(const eval_args *a, rung_error *err)
 {
     const tensor *x = &a->in[0], *with = eval_in(a, 2);
     int64_t *maps[RUNG_MAX_RANK];
-    int64_t dims[RUNG_MAX_RANK];
     const uint64_t zero = 0;
-    pad_amounts p;
     rung_status st;
-    if ((st = check_movable(x->type, err)) ||
-        (st = pad_of(a->n, &a->in[1], eval_in(a, 3), x->rank, &p, err)))
-        return st;
-    for (int d = 0; d < x->rank; d++) {
-        if ((st = padded_dim(&p, d, x->dims[d], &dims[d], err)))
-            return st;
-    }
-    if ((st = op_check_output(&a->out[0], x->rank, dims, err)))
+    if ((st = check_movable(x->type, err)) || (st = pad_read(a, &a->out[0], maps, err)))
         return st;
     if (with && tensor_count(with) == 0)
         return fail(err, RUNG_EMODEL, "constant_value is empty");
-    if (tensor_count(&a->out[0]) == 0)
-        return RUNG_OK;
-    if (!maps_alloc(a->mem, &a->out[0], maps))
-        return fail_memory(err, "index maps", (size_t)a->out[0].rank * sizeof **maps);
-    for (int d = 0; d < x->rank; d++) {
-        for (int64_t i = 0; i < a->out[0].dims[d]; i++)
-            maps[d][i] = pad_index(p.mode, i - p.before[d], x->dims[d]);
-    }
-    gather_mapped(x, maps, with ? with->data : &zero, &a->out[0]);
+    if (tensor_count(&a->out[0]) != 0)
+        gather_mapped(x, maps, with ? with->data : &zero, &a->out[0]);
     return RUNG_OK;
 }
 
@@ -226,24 +230,31 @@ static rung_status tile_infer(const infer_args *a, rung_error *err)
     return op_shape(&a->out[0], x->type, x->rank, dims, err);
 }
 
-static rung_status tile_eval(const eval_args *a, rung_error *err)
+rung_status tile_read(const eval_args *a, const tensor *y, int64_t **maps, rung_error *err)
 {
     const tensor *x = &a->in[0];
-    int64_t *maps[RUNG_MAX_RANK], dims[RUNG_MAX_RANK];
+    int64_t dims[RUNG_MAX_RANK];
     rung_status st;
-    if ((st = check_movable(x->type, err)) ||
-        (st = tiled_dims(&a->in[1], x->rank, x->dims, dims, err)) ||
-        (st = op_check_output(&a->out[0], x->rank, dims, err)))
+    if ((st = tiled_dims(&a->in[1], x->rank, x->dims, dims, err)) ||
+        (st = op_check_output(y, x->rank, dims, err)) || tensor_count(y) == 0)
         return st;
-    if (tensor_count(&a->out[0]) == 0)
-        return RUNG_OK;
-    if (!maps_alloc(a->mem, &a->out[0], maps))
-        return fail_memory(err, "index maps", (size_t)a->out[0].rank * sizeof **maps);
+    if (!maps_alloc(a->mem, y, maps))
+        return fail_memory(err, "index maps", (size_t)y->rank * sizeof **maps);
     for (int d = 0; d < x->rank; d++) {
-        for (int64_t i = 0; i < a->out[0].dims[d]; i++)
+        for (int64_t i = 0; i < y->dims[d]; i++)
             maps[d][i] = i % x->dims[d];
     }
-    gather_mapped(x, maps, NULL, &a->out[0]);
+    return RUNG_OK;
+}
+
+static rung_status tile_eval(const eval_args *a, rung_error *err)
+{
+    int64_t *maps[RUNG_MAX_RANK];
+    rung_status st;
+    if ((st = check_movable(a->in[0].type, err)) || (st = tile_read(a, &a->out[0], maps, err)))
+        return st;
+    if (tensor_count(&a->out[0]) != 0)
+        gather_mapped(&a->in[0], maps, NULL, &a->out[0]);
     return RUNG_OK;
 }
 
@@ -304,9 +315,11 @@ static rung_status expand_eval(const eval_args *a, rung_error *err)
 #define MOVED .quant = {QUANT_SHARES_INPUT, .activations = 1}
 
 const op_def op_expand = {.name = "Expand", .domain = "", .infer = expand_infer,
-                          .eval = expand_eval,
+                          .eval = expand_eval, .grad = expand_grad,
                           .lower = lower_expand, MOVED, .layout = LAYOUT_PLAIN};
 const op_def op_pad = {.name = "Pad", .domain = "", .infer = pad_infer, .eval = pad_eval,
+                       .grad = pad_grad,
                        .lower = lower_pad, MOVED, .layout = LAYOUT_FOLLOWS};
 const op_def op_tile = {.name = "Tile", .domain = "", .infer = tile_infer, .eval = tile_eval,
+                        .grad = tile_grad,
                         .lower = lower_tile, MOVED, .layout = LAYOUT_PLAIN};

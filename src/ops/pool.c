@@ -4,7 +4,9 @@
 #include "ops/args.h"
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/grad.h"
 #include "ops/lower.h"
+#include "ops/pool.h"
 #include "ops/taps.h"
 
 /* --- shapes ----------------------------------------------------------------------------------- */
@@ -81,8 +83,7 @@ static double lp_norm(const tensor *x, size_t first, const taps *t, double exten
     return pow(sum, 1 / (double)p);
 }
 
-/* Positions of the window at `at` inside the padded input: what count_include_pad divides by. */
-static double padded_extent(const window *w, const int64_t *in, const int64_t *at)
+double pool_extent(const window *w, const int64_t *in, const int64_t *at)
 {
     double n = 1;
     for (int i = 0; i < w->n; i++) {
@@ -111,7 +112,7 @@ static rung_status eval_pool(const eval_args *a, pool_fn f, bool count_pad, int6
     size_t i = 0;
     do {
         taps_at(&t, at);
-        const double extent = count_pad ? padded_extent(&w, x->dims + 2, at) : (double)t.n;
+        const double extent = count_pad ? pool_extent(&w, x->dims + 2, at) : (double)t.n;
         for (size_t c = 0; c < channels; c++) {
             const double v = f(x, c * in, &t, extent, p);
             store_doubles(y, c * out + i, 1, &v);
@@ -225,14 +226,18 @@ static rung_status global_max_eval(const eval_args *a, rung_error *err)
 #define SHARED .quant = {QUANT_SHARES_INPUT, .activations = 1}, .layout = LAYOUT_CHANNELS
 
 const op_def op_average_pool = {.name = "AveragePool", .domain = "", .infer = pool_infer,
-                                .eval = average_pool_eval, .lower = lower_pool, COMPUTED};
+                                .eval = average_pool_eval, .grad = average_pool_grad,
+                                .lower = lower_pool, COMPUTED};
 const op_def op_global_average_pool = {.name = "GlobalAveragePool", .domain = "",
                                        .infer = global_infer, .eval = global_average_eval,
-                                       .lower = lower_pool,
+                                       .grad = global_average_grad, .lower = lower_pool,
                                        COMPUTED};
 const op_def op_global_max_pool = {.name = "GlobalMaxPool", .domain = "", .infer = global_infer,
-                                   .eval = global_max_eval, .lower = lower_pool, SHARED};
+                                   .eval = global_max_eval, .grad = global_max_grad,
+                                   .reads = {.in = 1}, .lower = lower_pool, SHARED};
 const op_def op_lp_pool = {.name = "LpPool", .domain = "", .infer = pool_infer,
-                           .eval = lp_pool_eval, .layout = LAYOUT_CHANNELS};
+                           .eval = lp_pool_eval, .grad = lp_pool_grad,
+                           .reads = {.in = 1, .out = 1}, .layout = LAYOUT_CHANNELS};
 const op_def op_max_pool = {.name = "MaxPool", .domain = "", .infer = max_pool_infer,
-                            .eval = max_pool_eval, .lower = lower_pool, SHARED};
+                            .eval = max_pool_eval, .grad = max_pool_grad, .reads = {.in = 1},
+                            .lower = lower_pool, SHARED};

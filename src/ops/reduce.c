@@ -1,18 +1,19 @@
 /* Reductions over axes, ArgMax and ArgMin. */
+#include "ops/reduce.h"
+
 #include <math.h>
 #include <string.h>
 
 #include "ops/args.h"
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/grad.h"
 #include "ops/lower.h"
 #include "ops/taps.h"
 #include "ops/walk.h"
 
 /* --- the axes --------------------------------------------------------------------------------- */
-/* From input 1 (list) or the attribute; none: all, or none where noop_with_empty_axes says so. */
-static rung_status reduced_axes(const node *n, const tensor *list, int rank, axes *out,
-                                rung_error *err)
+rung_status reduced_axes(const node *n, const tensor *list, int rank, axes *out, rung_error *err)
 {
     static const int64_t all[RUNG_MAX_RANK] = {0, 1, 2, 3, 4, 5, 6, 7};
     int64_t v[RUNG_MAX_RANK];
@@ -283,20 +284,21 @@ static rung_status arg_min_eval(const eval_args *a, rung_error *err)
     return eval_arg(a, false, err);
 }
 
-#define REDUCE(op) .name = op, .domain = "", .infer = reduce_infer, .eval = reduce_eval
+#define REDUCE(op)                                                                                 \
+    .name = op, .domain = "", .infer = reduce_infer, .eval = reduce_eval, .grad = reduce_grad
 
 const op_def op_arg_max = {.name = "ArgMax", .domain = "", .infer = arg_infer,
                            .eval = arg_max_eval};
 const op_def op_arg_min = {.name = "ArgMin", .domain = "", .infer = arg_infer,
                            .eval = arg_min_eval};
-const op_def op_reduce_l1 = {REDUCE("ReduceL1")};
-const op_def op_reduce_l2 = {REDUCE("ReduceL2")};
-const op_def op_reduce_log_sum = {REDUCE("ReduceLogSum")};
-const op_def op_reduce_log_sum_exp = {REDUCE("ReduceLogSumExp")};
-const op_def op_reduce_max = {REDUCE("ReduceMax")};
+const op_def op_reduce_l1 = {REDUCE("ReduceL1"), .reads = {.in = 1}};
+const op_def op_reduce_l2 = {REDUCE("ReduceL2"), .reads = {.in = 1, .out = 1}};
+const op_def op_reduce_log_sum = {REDUCE("ReduceLogSum"), .reads = {.out = 1}};
+const op_def op_reduce_log_sum_exp = {REDUCE("ReduceLogSumExp"), .reads = {.in = 1, .out = 1}};
+const op_def op_reduce_max = {REDUCE("ReduceMax"), .reads = {.in = 1}};
 const op_def op_reduce_mean = {REDUCE("ReduceMean"), .lower = lower_pool,
                                 .quant = {QUANT_COMPUTE, .activations = 1}};
-const op_def op_reduce_min = {REDUCE("ReduceMin")};
-const op_def op_reduce_prod = {REDUCE("ReduceProd")};
+const op_def op_reduce_min = {REDUCE("ReduceMin"), .reads = {.in = 1}};
+const op_def op_reduce_prod = {REDUCE("ReduceProd"), .reads = {.in = 1}};
 const op_def op_reduce_sum = {REDUCE("ReduceSum")};
-const op_def op_reduce_sum_square = {REDUCE("ReduceSumSquare")};
+const op_def op_reduce_sum_square = {REDUCE("ReduceSumSquare"), .reads = {.in = 1}};

@@ -5,6 +5,7 @@
 
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/grad.h"
 #include "ops/lower.h"
 #include "ops/move.h"
 
@@ -227,10 +228,7 @@ void resize_pair(const resize *r, int axis, int64_t o, int64_t *i0, int64_t *i1,
 }
 
 /* --- evaluation ------------------------------------------------------------------------------- */
-#define MAX_TAPS 4
-
-/* The taps of output index o: their number, input indices and weights (sum 1). */
-static int taps_of(const resize *r, int axis, int64_t o, int64_t *index, double *weight)
+int resize_taps(const resize *r, int axis, int64_t o, int64_t *index, double *weight)
 {
     if (r->mode == RESIZE_LINEAR) {
         float w1;
@@ -263,9 +261,9 @@ static void resample(const resize *r, int axis, size_t outer, size_t inner, cons
 {
     const size_t in = (size_t)r->in[axis], out = (size_t)r->out[axis];
     for (size_t o = 0; o < out; o++) {
-        int64_t index[MAX_TAPS];
-        double weight[MAX_TAPS];
-        const int n = taps_of(r, axis, (int64_t)o, index, weight);
+        int64_t index[RESIZE_TAPS];
+        double weight[RESIZE_TAPS];
+        const int n = resize_taps(r, axis, (int64_t)o, index, weight);
         for (size_t i = 0; i < outer * inner; i++) {
             const size_t block = i / inner, at = i % inner;
             double sum = 0;
@@ -303,29 +301,42 @@ static rung_status eval_weighted(const eval_args *a, const resize *r, rung_error
     return RUNG_OK;
 }
 
+rung_status resize_read(const eval_args *a, const tensor *y, resize *r, rung_error *err)
+{
+    const tensor *x = &a->in[0];
+    rung_status st = resize_of(a->n, eval_in(a, 2), eval_in(a, 3), x->rank, x->dims, r, err);
+    if (st || (st = check_movable(x->type, err)) ||
+        (st = op_check_output(y, r->rank, r->out, err)))
+        return st;
+    if (r->coordinates == COORD_TF_CROP_AND_RESIZE || (r->antialias && r->mode != RESIZE_NEAREST))
+        return fail(err, RUNG_EUNSUPPORTED, "tf_crop_and_resize and antialias are not supported");
+    return RUNG_OK;
+}
+
+rung_status resize_maps(const eval_args *a, const resize *r, const tensor *y, int64_t **maps,
+                        rung_error *err)
+{
+    if (!maps_alloc(a->mem, y, maps))
+        return fail_memory(err, "index maps", (size_t)r->rank * sizeof **maps);
+    for (int d = 0; d < r->rank; d++) {
+        for (int64_t i = 0; i < r->out[d]; i++)
+            maps[d][i] = resize_index(r, d, i);
+    }
+    return RUNG_OK;
+}
+
 static rung_status resize_eval(const eval_args *a, rung_error *err)
 {
     resize r;
     int64_t *maps[RUNG_MAX_RANK];
-    const tensor *x = &a->in[0];
-    rung_status st = resize_of(a->n, eval_in(a, 2), eval_in(a, 3), x->rank, x->dims, &r, err);
-    if (st || (st = check_movable(x->type, err)) ||
-        (st = op_check_output(&a->out[0], r.rank, r.out, err)))
+    rung_status st = resize_read(a, &a->out[0], &r, err);
+    if (st || tensor_count(&a->out[0]) == 0)
         return st;
-    if (r.coordinates == COORD_TF_CROP_AND_RESIZE || (r.antialias && r.mode != RESIZE_NEAREST))
-        return fail(err, RUNG_EUNSUPPORTED, "tf_crop_and_resize and antialias are not supported");
-    if (tensor_count(&a->out[0]) == 0)
-        return RUNG_OK;
     if (r.mode != RESIZE_NEAREST)
         return eval_weighted(a, &r, err);
-    if (!maps_alloc(a->mem, &a->out[0], maps))
-        return fail_memory(err, "index maps", (size_t)r.rank * sizeof **maps);
-    for (int d = 0; d < r.rank; d++) {
-        for (int64_t i = 0; i < r.out[d]; i++)
-            maps[d][i] = resize_index(&r, d, i);
-    }
-    gather_mapped(x, maps, NULL, &a->out[0]);
-    return RUNG_OK;
+    if ((st = resize_maps(a, &r, &a->out[0], maps, err)) == RUNG_OK)
+        gather_mapped(&a->in[0], maps, NULL, &a->out[0]);
+    return st;
 }
 
 /* Nearest could share its input's parameters; the pass that places pairs looks at the mode. */
@@ -334,6 +345,8 @@ const op_def op_resize = {
     .domain = "",
     .infer = resize_infer,
     .eval = resize_eval,
+    .grad = resize_grad,
+    .reads = {.in = 1 << 2},
     .lower = lower_resize,
     .quant = {QUANT_COMPUTE, .activations = 1},
     .layout = LAYOUT_CHANNELS,

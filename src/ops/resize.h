@@ -46,4 +46,15 @@ int64_t resize_index(const resize *r, int axis, int64_t o);
 /* Linear: y[o] = w0 * x[*i0] + w1 * x[*i1], w0 = 1 - w1. */
 void resize_pair(const resize *r, int axis, int64_t o, int64_t *i0, int64_t *i1, float *w1);
 
+#define RESIZE_TAPS 4
+/* Linear and cubic: y[o] = the sum of weight[t] * x[index[t]]. Gives the number of taps. */
+int resize_taps(const resize *r, int axis, int64_t o, int64_t *index, double *weight);
+
+/* What evaluation and gradient begin with: the node's resize, RUNG_EUNSUPPORTED for those that rung
+ * does not compute; y has the dims that it says. */
+rung_status resize_read(const eval_args *a, const tensor *y, resize *r, rung_error *err);
+/* Nearest: the result (not empty) as gather_mapped reads it (ops/move.h). */
+rung_status resize_maps(const eval_args *a, const resize *r, const tensor *y, int64_t **maps,
+                        rung_error *err);
+
 #endif

@@ -5,6 +5,7 @@
 #include "ops/args.h"
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/grad.h"
 #include "ops/lower.h"
 #include "ops/move.h"
 #include "ops/walk.h"
@@ -155,6 +156,7 @@ static rung_status is_inf_eval(const eval_args *a, rung_error *err)
 }
 
 const op_def op_clip = {.name = "Clip", .domain = "", .infer = clip_infer, .eval = clip_eval,
+                        .grad = clip_grad, .reads = {.in = 1 | 2 | 4},
                         .lower = lower_table,
                         .quant = {QUANT_ABSORBED, .activations = 1}, .layout = LAYOUT_FOLLOWS};
 const op_def op_is_inf = {.name = "IsInf", .domain = "", .infer = float_test_infer,
@@ -164,4 +166,5 @@ const op_def op_is_nan = {.name = "IsNaN", .domain = "", .infer = float_test_inf
 const op_def op_not = {.name = "Not", .domain = "", .infer = not_infer, .eval = not_eval,
                        .layout = LAYOUT_FOLLOWS};
 const op_def op_where = {.name = "Where", .domain = "", .infer = where_infer, .eval = where_eval,
+                         .grad = where_grad, .reads = {.in = 1},
                          .layout = LAYOUT_FOLLOWS};

@@ -5,6 +5,7 @@
 #include "ops/args.h"
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/grad.h"
 #include "ops/lower.h"
 #include "ops/move.h"
 
@@ -302,21 +303,22 @@ static rung_status dropout_eval(const eval_args *a, rung_error *err)
 #define MOVED .quant = {QUANT_SHARES_INPUT, .activations = 1}, .layout = LAYOUT_PLAIN
 
 const op_def op_dropout = {.name = "Dropout", .domain = "", .infer = dropout_infer,
-                           .eval = dropout_eval, .quant = {QUANT_SHARES_INPUT, .activations = 1},
+                           .eval = dropout_eval, .grad = copy_grad,
+                           .quant = {QUANT_SHARES_INPUT, .activations = 1},
                            .layout = LAYOUT_FOLLOWS};
 const op_def op_flatten = {.name = "Flatten", .domain = "", .infer = flatten_infer,
-                           .eval = copy_eval, .lower = lower_view, MOVED};
+                           .eval = copy_eval, .grad = copy_grad, .lower = lower_view, MOVED};
 const op_def op_identity = {.name = "Identity", .domain = "", .infer = identity_infer,
-                            .eval = copy_eval, .lower = lower_view,
+                            .eval = copy_eval, .grad = copy_grad, .lower = lower_view,
                             .quant = {QUANT_SHARES_INPUT, .activations = 1},
                             .layout = LAYOUT_FOLLOWS};
 const op_def op_reshape = {.name = "Reshape", .domain = "", .infer = reshape_infer,
-                           .eval = copy_eval, .lower = lower_view, MOVED};
+                           .eval = copy_eval, .grad = copy_grad, .lower = lower_view, MOVED};
 const op_def op_shape_of = {.name = "Shape", .domain = "", .infer = shape_infer,
                             .eval = shape_eval, .layout = LAYOUT_PLAIN};
 const op_def op_size = {.name = "Size", .domain = "", .infer = size_infer, .eval = size_eval,
                         .layout = LAYOUT_PLAIN};
 const op_def op_squeeze = {.name = "Squeeze", .domain = "", .infer = squeeze_infer,
-                           .eval = copy_eval, .lower = lower_view, MOVED};
+                           .eval = copy_eval, .grad = copy_grad, .lower = lower_view, MOVED};
 const op_def op_unsqueeze = {.name = "Unsqueeze", .domain = "", .infer = unsqueeze_infer,
-                             .eval = copy_eval, .lower = lower_view, MOVED};
+                             .eval = copy_eval, .grad = copy_grad, .lower = lower_view, MOVED};

@@ -4,6 +4,7 @@
 #include "ops/args.h"
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/grad.h"
 #include "ops/lower.h"
 
 static rung_status softmax_infer(const infer_args *a, rung_error *err)
@@ -100,12 +101,15 @@ static rung_status hardmax_eval(const eval_args *a, rung_error *err)
 const op_def op_hardmax = {.name = "Hardmax", .domain = "", .infer = softmax_infer,
                            .eval = hardmax_eval};
 const op_def op_log_softmax = {.name = "LogSoftmax", .domain = "", .infer = softmax_infer,
-                               .eval = log_softmax_eval};
+                               .eval = log_softmax_eval, .grad = log_softmax_grad,
+                               .reads = {.out = 1}};
 const op_def op_softmax = {
     .name = "Softmax",
     .domain = "",
     .infer = softmax_infer,
     .eval = softmax_eval,
+    .grad = softmax_grad,
+    .reads = {.out = 1},
     .lower = lower_softmax,
     .quant = {QUANT_FIXED_OUTPUT, .activations = 1, .fixed_lo = 0, .fixed_hi = 1},
 };

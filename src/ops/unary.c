@@ -6,6 +6,7 @@
 #include "ops/args.h"
 #include "ops/element.h"
 #include "ops/entries.h"
+#include "ops/grad.h"
 #include "ops/lower.h"
 
 #define F(name, formula)                                                                           \
@@ -204,46 +205,49 @@ static rung_status number_eval(const eval_args *a, rung_error *err)
 #define RANGED(lo, hi)                                                                             \
     .quant = {QUANT_FIXED_OUTPUT, .activations = 1, .fixed_lo = lo, .fixed_hi = hi},               \
     .layout = LAYOUT_FOLLOWS
+/* What the slope is computed from. */
+#define GRAD_OF_X .grad = unary_grad, .reads = {.in = 1}
+#define GRAD_OF_Y .grad = unary_grad, .reads = {.out = 1}
 #define FLOAT_OP(op)                                                                               \
     .name = op, .domain = "", .infer = float_infer, .eval = unary_eval, .lower = lower_table
 #define NUMBER_OP(op)                                                                              \
     .name = op, .domain = "", .infer = number_infer, .eval = number_eval, .lower = lower_table
 
-const op_def op_abs = {NUMBER_OP("Abs"), COMPUTED};
-const op_def op_acos = {FLOAT_OP("Acos"), .layout = LAYOUT_FOLLOWS};
-const op_def op_acosh = {FLOAT_OP("Acosh"), .layout = LAYOUT_FOLLOWS};
-const op_def op_asin = {FLOAT_OP("Asin"), .layout = LAYOUT_FOLLOWS};
-const op_def op_asinh = {FLOAT_OP("Asinh"), .layout = LAYOUT_FOLLOWS};
-const op_def op_atan = {FLOAT_OP("Atan"), COMPUTED};
-const op_def op_atanh = {FLOAT_OP("Atanh"), .layout = LAYOUT_FOLLOWS};
-const op_def op_ceil = {FLOAT_OP("Ceil"), .layout = LAYOUT_FOLLOWS};
-const op_def op_celu = {FLOAT_OP("Celu"), COMPUTED};
-const op_def op_cos = {FLOAT_OP("Cos"), RANGED(-1, 1)};
-const op_def op_cosh = {FLOAT_OP("Cosh"), .layout = LAYOUT_FOLLOWS};
-const op_def op_elu = {FLOAT_OP("Elu"), COMPUTED};
-const op_def op_erf = {FLOAT_OP("Erf"), RANGED(-1, 1)};
-const op_def op_exp = {FLOAT_OP("Exp"), COMPUTED};
-const op_def op_floor = {FLOAT_OP("Floor"), .layout = LAYOUT_FOLLOWS};
-const op_def op_gelu = {FLOAT_OP("Gelu"), COMPUTED};
-const op_def op_hard_sigmoid = {FLOAT_OP("HardSigmoid"), RANGED(0, 1)};
-const op_def op_hard_swish = {FLOAT_OP("HardSwish"), COMPUTED};
-const op_def op_leaky_relu = {FLOAT_OP("LeakyRelu"), COMPUTED};
-const op_def op_log = {FLOAT_OP("Log"), .layout = LAYOUT_FOLLOWS};
-const op_def op_mish = {FLOAT_OP("Mish"), COMPUTED};
-const op_def op_neg = {NUMBER_OP("Neg"), COMPUTED};
-const op_def op_reciprocal = {FLOAT_OP("Reciprocal"), .layout = LAYOUT_FOLLOWS};
-const op_def op_relu = {NUMBER_OP("Relu"), .quant = {QUANT_ABSORBED, .activations = 1},
+const op_def op_abs = {NUMBER_OP("Abs"), GRAD_OF_X, COMPUTED};
+const op_def op_acos = {FLOAT_OP("Acos"), GRAD_OF_X, .layout = LAYOUT_FOLLOWS};
+const op_def op_acosh = {FLOAT_OP("Acosh"), GRAD_OF_X, .layout = LAYOUT_FOLLOWS};
+const op_def op_asin = {FLOAT_OP("Asin"), GRAD_OF_X, .layout = LAYOUT_FOLLOWS};
+const op_def op_asinh = {FLOAT_OP("Asinh"), GRAD_OF_X, .layout = LAYOUT_FOLLOWS};
+const op_def op_atan = {FLOAT_OP("Atan"), GRAD_OF_X, COMPUTED};
+const op_def op_atanh = {FLOAT_OP("Atanh"), GRAD_OF_X, .layout = LAYOUT_FOLLOWS};
+const op_def op_ceil = {FLOAT_OP("Ceil"), .grad = flat_grad, .layout = LAYOUT_FOLLOWS};
+const op_def op_celu = {FLOAT_OP("Celu"), GRAD_OF_X, COMPUTED};
+const op_def op_cos = {FLOAT_OP("Cos"), GRAD_OF_X, RANGED(-1, 1)};
+const op_def op_cosh = {FLOAT_OP("Cosh"), GRAD_OF_X, .layout = LAYOUT_FOLLOWS};
+const op_def op_elu = {FLOAT_OP("Elu"), GRAD_OF_X, COMPUTED};
+const op_def op_erf = {FLOAT_OP("Erf"), GRAD_OF_X, RANGED(-1, 1)};
+const op_def op_exp = {FLOAT_OP("Exp"), GRAD_OF_Y, COMPUTED};
+const op_def op_floor = {FLOAT_OP("Floor"), .grad = flat_grad, .layout = LAYOUT_FOLLOWS};
+const op_def op_gelu = {FLOAT_OP("Gelu"), GRAD_OF_X, COMPUTED};
+const op_def op_hard_sigmoid = {FLOAT_OP("HardSigmoid"), GRAD_OF_Y, RANGED(0, 1)};
+const op_def op_hard_swish = {FLOAT_OP("HardSwish"), GRAD_OF_X, COMPUTED};
+const op_def op_leaky_relu = {FLOAT_OP("LeakyRelu"), GRAD_OF_X, COMPUTED};
+const op_def op_log = {FLOAT_OP("Log"), GRAD_OF_X, .layout = LAYOUT_FOLLOWS};
+const op_def op_mish = {FLOAT_OP("Mish"), GRAD_OF_X, COMPUTED};
+const op_def op_neg = {NUMBER_OP("Neg"), .grad = unary_grad, COMPUTED};
+const op_def op_reciprocal = {FLOAT_OP("Reciprocal"), GRAD_OF_Y, .layout = LAYOUT_FOLLOWS};
+const op_def op_relu = {NUMBER_OP("Relu"), GRAD_OF_Y, .quant = {QUANT_ABSORBED, .activations = 1},
                         .layout = LAYOUT_FOLLOWS};
-const op_def op_round = {FLOAT_OP("Round"), .layout = LAYOUT_FOLLOWS};
-const op_def op_selu = {FLOAT_OP("Selu"), COMPUTED};
-const op_def op_sigmoid = {FLOAT_OP("Sigmoid"), RANGED(0, 1)};
-const op_def op_sign = {NUMBER_OP("Sign"), .layout = LAYOUT_FOLLOWS};
-const op_def op_sin = {FLOAT_OP("Sin"), RANGED(-1, 1)};
-const op_def op_sinh = {FLOAT_OP("Sinh"), .layout = LAYOUT_FOLLOWS};
-const op_def op_softplus = {FLOAT_OP("Softplus"), COMPUTED};
-const op_def op_softsign = {FLOAT_OP("Softsign"), RANGED(-1, 1)};
-const op_def op_sqrt = {FLOAT_OP("Sqrt"), COMPUTED};
-const op_def op_swish = {FLOAT_OP("Swish"), COMPUTED};
-const op_def op_tan = {FLOAT_OP("Tan"), .layout = LAYOUT_FOLLOWS};
-const op_def op_tanh = {FLOAT_OP("Tanh"), RANGED(-1, 1)};
-const op_def op_thresholded_relu = {FLOAT_OP("ThresholdedRelu"), COMPUTED};
+const op_def op_round = {FLOAT_OP("Round"), .grad = flat_grad, .layout = LAYOUT_FOLLOWS};
+const op_def op_selu = {FLOAT_OP("Selu"), GRAD_OF_X, COMPUTED};
+const op_def op_sigmoid = {FLOAT_OP("Sigmoid"), GRAD_OF_Y, RANGED(0, 1)};
+const op_def op_sign = {NUMBER_OP("Sign"), .grad = flat_grad, .layout = LAYOUT_FOLLOWS};
+const op_def op_sin = {FLOAT_OP("Sin"), GRAD_OF_X, RANGED(-1, 1)};
+const op_def op_sinh = {FLOAT_OP("Sinh"), GRAD_OF_X, .layout = LAYOUT_FOLLOWS};
+const op_def op_softplus = {FLOAT_OP("Softplus"), GRAD_OF_X, COMPUTED};
+const op_def op_softsign = {FLOAT_OP("Softsign"), GRAD_OF_X, RANGED(-1, 1)};
+const op_def op_sqrt = {FLOAT_OP("Sqrt"), GRAD_OF_Y, COMPUTED};
+const op_def op_swish = {FLOAT_OP("Swish"), GRAD_OF_X, COMPUTED};
+const op_def op_tan = {FLOAT_OP("Tan"), GRAD_OF_Y, .layout = LAYOUT_FOLLOWS};
+const op_def op_tanh = {FLOAT_OP("Tanh"), GRAD_OF_Y, RANGED(-1, 1)};
+const op_def op_thresholded_relu = {FLOAT_OP("ThresholdedRelu"), GRAD_OF_X, COMPUTED};
