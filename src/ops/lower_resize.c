@@ -1,5 +1,5 @@
 /* Resize of images: nearest neighbour, or linear with two taps a side. */
-#include "ops/lower_wide.h"
+#include "ops/lower.h"
 #include "ops/resize.h"
 
 static void run_resize(const step *s, void *const *bufs, void *scratch, int thread, int n_threads)
@@ -58,7 +58,7 @@ static rung_status check_resize(const lowering *l, const resize *r, rung_error *
         return fail(err, RUNG_EUNSUPPORTED, "there is no integer kernel for its mode");
     if (r->mode == RESIZE_NEAREST && !operand_same_params(x, y))
         return fail(err, RUNG_EUNSUPPORTED, "its output has other parameters than its input");
-    if (r->mode == RESIZE_NEAREST && (l->q_lo != 0 || l->q_hi != stored_top(y)))
+    if (r->mode == RESIZE_NEAREST && (l->q_lo != 0 || l->q_hi != 255))
         return fail(err, RUNG_EUNSUPPORTED, "a clamp follows it");
     for (int i = 0; i < x->rank; i++)
         if (x->dims[i] > INT32_MAX || y->dims[i] > INT32_MAX || (i < 2 && x->dims[i] != y->dims[i]))

@@ -4,7 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "ops/lower_wide.h"
 #include "ops/unary.h"
 
 static void run_table(const step *s, void *const *bufs, void *scratch, int thread, int n_threads)
@@ -97,7 +96,7 @@ static rung_status finish(const lowering *l, int in, table_step *t, step *s, run
 
 static bool is_activation(const operand *o)
 {
-    return o->quantized && (o->type == RUNG_U8 || o->type == RUNG_U16) && !o->constant;
+    return o->quantized && o->type == RUNG_U8 && !o->constant;
 }
 
 rung_status lower_table(const lowering *l, step *s, rung_error *err)
