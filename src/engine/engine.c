@@ -105,6 +105,17 @@ bool engine_shows_channels_last(const engine *e, int id)
     return false;
 }
 
+bool engine_codes(const engine *e, int id, engine_kept *out)
+{
+    const plan *p = e->p;
+    const bool kept = id >= 0 && (size_t)id < p->g->n_values && p->keep[id];
+    const int s = kept ? slot_of_codes(p, id) : NO_SLOT;
+    if (s == NO_SLOT || !p->slots[s].data)
+        return false;
+    *out = (engine_kept){p->slots[s].data, p->slots[s].bytes, p->slots[s].f == FORM_LAST};
+    return true;
+}
+
 rung_status engine_run(engine *e, rung_error *err)
 {
     return plan_run(e->p, e->t, e->tap, e->tap_ctx, e->profile, err);

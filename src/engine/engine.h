@@ -15,6 +15,9 @@ typedef struct engine_options {
     /* Indexed by value id (NULL: none): values that must be computed and shown to the tap; they are
      * not fused away. Only values of float type. */
     const bool *observe;
+    /* Indexed by value id (NULL: none): outputs of QuantizeLinear whose codes stay readable after a
+     * run; nothing takes their memory. */
+    const bool *keep;
 } engine_options;
 
 /* Called during run, by the calling thread, with each observed value in execution order: `count`
@@ -40,6 +43,15 @@ bool          engine_shows_channels_last(const engine *e, int id);
 
 /* Inputs have been written into engine_input(e, i)->data (row-major, ONNX order). */
 rung_status engine_run(engine *e, rung_error *err);
+
+/* Kept codes: uint8, int8 ones plus 128. */
+typedef struct engine_kept {
+    const uint8_t *data; /* fixed at creation; the content of the last run */
+    size_t         count;
+    bool           channels_last; /* N, spatial..., C; otherwise row-major */
+} engine_kept;
+/* False: this value is no such code, or vanished in the plan (a node that does nothing). */
+bool engine_codes(const engine *e, int id, engine_kept *out);
 
 /* --- what the plan is ------------------------------------------------------------------------ */
 typedef struct engine_step_info {

@@ -65,6 +65,15 @@ static rung_status prepare(plan *p, const engine_options *opt, rung_error *err)
     return graph_uses(p->g, p->mem, &p->use, err);
 }
 
+/* rewrite_prepare may add values at the end: the caller's array of n does not know those. */
+static const bool *marks(const plan *p, const bool *from, size_t n)
+{
+    bool *own = arena_zero(p->mem, p->g->n_values + 1, sizeof *own);
+    for (size_t v = 0; own && from && v < n; v++)
+        own[v] = from[v];
+    return own;
+}
+
 rung_status plan_build(const graph *g, const engine_options *opt, int n_threads, plan **out,
                        rung_error *err)
 {
@@ -81,15 +90,12 @@ rung_status plan_build(const graph *g, const engine_options *opt, int n_threads,
     }
     if ((st = graph_clone(g, &p->g, err)) != RUNG_OK || (st = prepare(p, opt, err)) != RUNG_OK)
         goto done;
-    /* rewrite_prepare may add values at the end: the caller's array does not know those. */
-    bool *observe = arena_zero(p->mem, p->g->n_values + 1, sizeof *observe);
-    if (!observe) {
+    p->observe = marks(p, opt->observe, g->n_values);
+    p->keep = marks(p, opt->keep, g->n_values);
+    if (!p->observe || !p->keep) {
         st = fail_memory(err, "the plan", p->g->n_values);
         goto done;
     }
-    for (size_t v = 0; opt->observe && v < g->n_values; v++)
-        observe[v] = opt->observe[v];
-    p->observe = observe;
     if ((st = plan_groups(p, err)) != RUNG_OK || (st = plan_emit(p, err)) != RUNG_OK ||
         (st = plan_memory(p, err)) != RUNG_OK || (st = plan_segments(p, err)) != RUNG_OK)
         goto done;

@@ -95,6 +95,7 @@ typedef struct plan {
     value_info *info; /* by value id */
     uses use;
     const bool *observe;     /* may be NULL; only during the making */
+    const bool *keep;        /* by value id: codes that stay readable */
     const tensor **constant; /* by value id: the content where it is known before the run */
     int (*slot_of)[N_FORMS]; /* by value id */
     plan_unit **unit_at;     /* by node index: the unit emitted there */
@@ -181,6 +182,9 @@ rung_status emit_dequantize(plan *p, const node *n, form f, rung_error *err);
 const void *plan_packed(const plan *p, const tensor *from, const char *kind);
 rung_status plan_note_packed(plan *p, const tensor *from, const char *kind, const void *packed,
                              rung_error *err);
+
+/* The slot that holds the codes of a value as uint8; NO_SLOT: there is none. */
+int slot_of_codes(const plan *p, int id);
 
 /* --- plan_memory.c --- */
 rung_status plan_memory(plan *p, rung_error *err);

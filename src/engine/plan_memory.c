@@ -1,13 +1,9 @@
 /* One static buffer for all values: each root slot lives from the step that writes it to the last
- * that reads it (or a view of it); slots are placed largest first, each in the smallest gap left by
- * those that live at the same time. */
+ * that reads it (or a view of it). */
 #include "engine/plan.h"
 
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
 #include "base/mem.h"
+#include "base/place.h"
 
 #define ALIGN 64
 
@@ -43,6 +39,18 @@ static void find_lives(plan *p)
     }
 }
 
+/* Kept codes live to the end, and nothing is written over them. */
+static void keep_codes(plan *p)
+{
+    for (size_t v = 0; v < p->g->n_values; v++) {
+        const int s = p->keep[v] ? slot_of_codes(p, (int)v) : NO_SLOT;
+        if (s == NO_SLOT)
+            continue;
+        extend(p, s, (int)p->n_steps);
+        p->slots[root_of(p, s)].pinned = true;
+    }
+}
+
 static bool reads_otherwise(const plan *p, const plan_step *s, int root)
 {
     for (int i = 1; i < s->n_in; i++)
@@ -69,86 +77,27 @@ static void share_in_place(plan *p)
     }
 }
 
-static int larger_first(const void *a, const void *b)
+static bool is_placed(const plan *p, size_t i)
 {
-    const slot *x = *(slot *const *)a, *y = *(slot *const *)b;
-    if (x->bytes != y->bytes)
-        return x->bytes < y->bytes ? 1 : -1;
-    return x < y ? -1 : 1;
+    const slot *s = &p->slots[i];
+    return s->root == (int)i && !s->data && s->first >= 0;
 }
 
-static int lower_first(const void *a, const void *b)
-{
-    const slot *x = *(slot *const *)a, *y = *(slot *const *)b;
-    if (x->offset != y->offset)
-        return x->offset < y->offset ? -1 : 1;
-    return x < y ? -1 : 1;
-}
-
-static bool live_together(const slot *a, const slot *b)
-{
-    return a->first <= b->last && b->first <= a->last;
-}
-
-/* The smallest gap between `near` (sorted by offset) that holds s; behind all of them otherwise. */
-static size_t best_gap(slot *const *near, size_t n, const slot *s)
-{
-    size_t best = SIZE_MAX, best_size = SIZE_MAX, end = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (near[i]->offset > end) {
-            const size_t gap = near[i]->offset - end;
-            if (gap >= aligned(s->bytes) && gap < best_size) {
-                best = end;
-                best_size = gap;
-            }
-        }
-        const size_t next = near[i]->offset + aligned(near[i]->bytes);
-        end = next > end ? next : end;
-    }
-    return best == SIZE_MAX ? end : best;
-}
-
-static size_t collect_roots(plan *p, slot **roots)
+static rung_status place_slots(plan *p, size_t *total, rung_error *err)
 {
     size_t n = 0;
-    for (size_t i = 0; i < p->n_slots; i++) {
-        slot *s = &p->slots[i];
-        if (s->root == (int)i && !s->data && s->first >= 0)
-            roots[n++] = s;
-    }
-    return n;
-}
-
-static void place(slot **roots, size_t n, slot **near, size_t *total)
-{
-    qsort(roots, n, sizeof *roots, larger_first);
-    *total = 0;
-    for (size_t i = 0; i < n; i++) {
-        size_t n_near = 0;
-        for (size_t k = 0; k < i; k++)
-            if (live_together(roots[i], roots[k]))
-                near[n_near++] = roots[k];
-        qsort(near, n_near, sizeof *near, lower_first);
-        roots[i]->offset = best_gap(near, n_near, roots[i]);
-        const size_t end = roots[i]->offset + aligned(roots[i]->bytes);
-        *total = end > *total ? end : *total;
-    }
-}
-
-/* Sums that cannot overflow size_t: no slot is larger than what the machine holds. */
-static rung_status check_size(slot *const *roots, size_t n, rung_error *err)
-{
-    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    const size_t memory = pages > 0 && page > 0 ? (size_t)pages * (size_t)page : SIZE_MAX / 4;
-    size_t sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (roots[i]->bytes > memory)
-            return fail(err, RUNG_EMEMORY,
-                        "a tensor of the model takes %zu MiB, the machine has %zu",
-                        roots[i]->bytes >> 20, memory >> 20);
-        sum = sum > SIZE_MAX - aligned(roots[i]->bytes) ? SIZE_MAX : sum + aligned(roots[i]->bytes);
-    }
-    return sum == SIZE_MAX ? fail(err, RUNG_EMEMORY, "the model's tensors are too large") : RUNG_OK;
+    place_piece *pieces = arena_zero(p->mem, p->n_slots + 1, sizeof *pieces);
+    if (!pieces)
+        return fail_memory(err, "the plan", p->n_slots * sizeof *pieces);
+    for (size_t i = 0; i < p->n_slots; i++)
+        if (is_placed(p, i))
+            pieces[n++] = (place_piece){p->slots[i].bytes, p->slots[i].first, p->slots[i].last, 0};
+    const rung_status st = place_pieces(pieces, n, total, err);
+    n = 0;
+    for (size_t i = 0; i < p->n_slots && st == RUNG_OK; i++)
+        if (is_placed(p, i))
+            p->slots[i].offset = pieces[n++].offset;
+    return st;
 }
 
 static rung_status allocate(plan *p, size_t total, rung_error *err)
@@ -188,18 +137,12 @@ static void bind_buffers(plan *p)
 rung_status plan_memory(plan *p, rung_error *err)
 {
     find_lives(p);
+    keep_codes(p);
     share_in_place(p);
-    slot **roots = arena_zero(p->mem, p->n_slots + 1, sizeof *roots);
-    slot **near = arena_zero(p->mem, p->n_slots + 1, sizeof *near);
-    if (!roots || !near)
-        return fail_memory(err, "the plan", p->n_slots * sizeof *roots);
-    const size_t n = collect_roots(p, roots);
     size_t total = 0;
-    rung_status st = check_size(roots, n, err);
-    if (st != RUNG_OK)
-        return st;
-    place(roots, n, near, &total);
-    st = allocate(p, total, err);
+    rung_status st = place_slots(p, &total, err);
+    if (st == RUNG_OK)
+        st = allocate(p, total, err);
     if (st == RUNG_OK)
         bind_buffers(p);
     return st;
@@ -209,6 +152,11 @@ static bool in_buffer(const plan *p, const slot *s)
 {
     const unsigned char *d = s->data;
     return d && d >= p->buffer && d < p->buffer + p->buffer_bytes + 1;
+}
+
+static bool live_together(const slot *a, const slot *b)
+{
+    return a->first <= b->last && b->first <= a->last;
 }
 
 bool plan_memory_is_sound(const plan *p)

@@ -15,6 +15,14 @@ form form_of(const plan *p, int id, form f)
     return f;
 }
 
+int slot_of_codes(const plan *p, int id)
+{
+    if (p->info[id].type != RUNG_U8 && p->info[id].type != RUNG_I8)
+        return NO_SLOT;
+    const int last = p->slot_of[id][FORM_LAST];
+    return last != NO_SLOT ? last : p->slot_of[id][FORM_PLAIN];
+}
+
 int root_of(const plan *p, int s)
 {
     while (p->slots[s].root != s)

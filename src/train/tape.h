@@ -17,7 +17,7 @@
 typedef struct tape tape;
 
 typedef struct tape_options {
-    size_t batch;     /* samples a run: the model's unknown first dimensions */
+    size_t batch;     /* samples a run: the inputs' first dimension, which the model leaves open */
     int    n_threads; /* 0: all processors */
     bool   batch_stats;
     float  momentum; /* of the running statistics: new = momentum * old + (1 - momentum) * batch;
@@ -33,6 +33,8 @@ typedef struct tape_options {
 rung_status tape_create(const graph *g, const params *p, const tape_options *opt, tape **out,
                         rung_error *err);
 void        tape_free(tape *t);
+
+size_t tape_bytes(const tape *t); /* of memory: buffers, steps, the engine */
 
 /* The graph's inputs, in its order, for opt.batch samples: to be written (row-major, ONNX order). */
 int           tape_n_inputs(const tape *t);

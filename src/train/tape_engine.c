@@ -1,0 +1,101 @@
+/* The forward run of a prepared graph: the integer engine on the converted graph. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "quant/qat.h"
+#include "train/tape_parts.h"
+
+/* Values that somebody wants to see beside the outputs are outputs of the converted graph, so that
+ * they are float32 and row-major. */
+static rung_status mark_extra(const tape *t, graph *g, rung_error *err)
+{
+    rung_status st = RUNG_OK;
+    for (int i = t->g->n_outputs; i < t->n_outputs && st == RUNG_OK; i++)
+        st = graph_mark_output(g, t->output_values[i], err);
+    return st;
+}
+
+/* The engine of the converted graph by these parameters. */
+static rung_status make_engine(const tape *t, const float *data, engine **out, rung_error *err)
+{
+    graph *g = NULL;
+    const float *const *by_value;
+    const int64_t **dims = mem_zero((size_t)t->n_inputs + 1, sizeof *dims);
+    arena *mem = arena_new();
+    rung_status st = dims && mem ? RUNG_OK : tape_out_of_memory(err);
+    if (st != RUNG_OK)
+        goto done;
+    for (int i = 0; i < t->n_inputs; i++)
+        dims[i] = t->inputs[i].dims;
+    if ((st = params_by_value(t->p, data, mem, &by_value, err)) != RUNG_OK ||
+        (st = qat_convert(t->g, by_value, &g, err)) != RUNG_OK ||
+        (st = mark_extra(t, g, err)) != RUNG_OK)
+        goto done;
+    const engine_options opt = {
+        .n_threads = team_size(t->threads), .input_dims = dims, .keep = t->keep};
+    st = engine_create(g, &opt, out, err);
+done:
+    graph_free(g);
+    arena_free(mem);
+    mem_free(dims);
+    return st;
+}
+
+/* Which codes the engine keeps, and in which layout. */
+rung_status tape_first_engine(tape *t, rung_error *err)
+{
+    t->keep = arena_zero(t->mem, t->g->n_values + 1, sizeof *t->keep);
+    if (!t->keep)
+        return tape_out_of_memory(err);
+    for (size_t i = 0; i < t->g->n_nodes; i++)
+        if (t->pair_at[i] && t->pair_at[i]->kept)
+            t->keep[t->pair_at[i]->codes] = true;
+    const rung_status st = make_engine(t, t->p->data, &t->e, err);
+    for (size_t i = 0; i < t->g->n_nodes && st == RUNG_OK; i++) {
+        pair *q = t->pair_at[i];
+        engine_kept k;
+        if (!q || !q->kept)
+            continue;
+        q->kept = engine_codes(t->e, q->codes, &k) && k.count == q->inner;
+        t->home[q->codes] = q->kept && k.channels_last;
+    }
+    return st;
+}
+
+/* The engine of these parameters takes the place of the one before. Its plan is the same: the
+ * backward steps are made for the layouts of the first. */
+static rung_status renew(tape *t, const float *data, rung_error *err)
+{
+    engine *fresh = NULL;
+    rung_status st = make_engine(t, data, &fresh, err);
+    for (size_t i = 0; i < t->g->n_nodes && st == RUNG_OK; i++) {
+        const pair *q = t->pair_at[i];
+        engine_kept k;
+        if (q && q->kept && (!engine_codes(fresh, q->codes, &k) || k.count != q->inner ||
+                             k.channels_last != t->home[q->codes]))
+            st = fail(err, RUNG_EMODEL, "the codes of '%s' lie otherwise than before",
+                      t->g->values[q->x].name);
+    }
+    if (st == RUNG_OK) {
+        engine_free(t->e);
+        t->e = fresh;
+        fresh = NULL;
+    }
+    engine_free(fresh);
+    return st;
+}
+
+rung_status tape_run_engine(tape *t, const float *data, bool changed, rung_error *err)
+{
+    rung_status st = changed ? renew(t, data, err) : RUNG_OK;
+    if (st != RUNG_OK)
+        return st;
+    for (int i = 0; i < t->n_inputs; i++)
+        memcpy(engine_input(t->e, i)->data, t->inputs[i].data,
+               dtype_bytes(t->inputs[i].type, tensor_count(&t->inputs[i])));
+    if ((st = engine_run(t->e, err)) != RUNG_OK)
+        return st;
+    for (int i = 0; i < t->n_outputs; i++)
+        t->outputs[i].data = engine_output(t->e, i)->data;
+    return RUNG_OK;
+}
