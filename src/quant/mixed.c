@@ -7,8 +7,8 @@
 #include "measure/compare.h"
 #include "quant/mixed.h"
 
-/* Seconds that two networks are measured against each other for one choice. */
-#define CHOICE_SECONDS 0.3
+/* Of the seconds that latency is measured for: for one choice between two networks. */
+#define CHOICE 0.3
 
 typedef struct mixing {
     recipe           *r;
@@ -65,6 +65,11 @@ static rung_status list_layers(mixing *x, rung_error *err)
 
 /* --- latency ---------------------------------------------------------------------------------- */
 
+static double seconds_of(const mixing *x)
+{
+    return x->wish->seconds > 0 ? x->wish->seconds : 1;
+}
+
 static rung_status open_sample(mixing *x, rung_error *err)
 {
     const size_t first = 0;
@@ -104,7 +109,7 @@ static rung_status is_faster(void *ctx, const level *a, const level *b, bool *ye
     if (st == RUNG_OK)
         st = mixed_graph(x->r, b, &graphs[1], err);
     if (st == RUNG_OK)
-        st = turns_measure((const graph *const *)graphs, 2, x->sample, CHOICE_SECONDS,
+        st = turns_measure((const graph *const *)graphs, 2, x->sample, CHOICE * seconds_of(x),
                            x->r->opt->n_threads, x->t, err);
     *yes = st == RUNG_OK && turns_ratio(x->t, 0, 1, 0.25) > 1;
     graph_free(graphs[0]);
@@ -115,7 +120,8 @@ static rung_status is_faster(void *ctx, const level *a, const level *b, bool *ye
 static rung_status time_models(mixing *x, const graph *mixed, rung_error *err)
 {
     const graph *const models[] = { x->reference, x->all, mixed };
-    const rung_status st = turns_measure(models, 3, x->sample, 1, x->r->opt->n_threads, x->t, err);
+    const rung_status st = turns_measure(models, 3, x->sample, seconds_of(x),
+                                         x->r->opt->n_threads, x->t, err);
     if (st != RUNG_OK)
         return st;
     x->m->float_ms = turns_ms(x->t, 0, 0.5);
@@ -154,7 +160,8 @@ static rung_status measure_effects(mixing *x, const graph *now, rung_error *err)
     const size_t n = o->samples && o->samples < SENSITIVITY_SAMPLES ? o->samples
                                                                     : SENSITIVITY_SAMPLES;
     const compare_options opt = { .samples = n, .seed = o->seed, .n_threads = o->n_threads,
-                                  .seconds = CHOICE_SECONDS, .quiet = o->quiet, .sensitivity = n };
+                                  .seconds = CHOICE * seconds_of(x), .quiet = o->quiet,
+                                  .sensitivity = n };
     comparison *c = NULL;
     const rung_status st = measure_compare(x->reference, now, x->data, &opt, &c, err);
     for (size_t i = 0; i < x->c.n && st == RUNG_OK; i++) {
@@ -183,7 +190,8 @@ static rung_status keep_budget(mixing *x, rung_error *err)
     mixed_record *m = x->m;
     graph *now = NULL;
     rung_status st;
-    if ((st = judge_begin(&x->j, x->reference, x->wish->eval, x->r->opt, err)) != RUNG_OK ||
+    if ((st = judge_begin(&x->j, x->reference, x->wish->eval, x->r->opt, JUDGE_BYTES,
+                          err)) != RUNG_OK ||
         (st = mixed_graph(x->r, x->c.levels, &now, err)) != RUNG_OK ||
         (st = judge_drop(&x->j, now, &m->int8_drop, err)) != RUNG_OK)
         goto done;

@@ -19,7 +19,7 @@ rung_status mixed_finish(recipe *r, const graph *reference, dataset *data, const
 
 /* --- accuracy (mixed_judge.c) ----------------------------------------------------------------- */
 
-/* What the float model decides on the samples to evaluate on. As many batches as fit JUDGE_BYTES
+/* What the float model decides on the samples to evaluate on. As many batches as fit in keep_bytes
  * stay in memory, the rest is read again each time. */
 typedef struct judge {
     arena       *mem;
@@ -27,6 +27,7 @@ typedef struct judge {
     const graph *reference;
     int          n_threads, size; /* samples of a batch */
     bool         quiet;
+    size_t       keep_bytes;
     batch       *kept;
     size_t       n_kept, kept_samples, n;
     size_t      *decisions;  /* [n], the float model's */
@@ -36,9 +37,10 @@ typedef struct judge {
 
 enum { JUDGE_BYTES = 96 << 20 };
 
-/* judge_end is due in every case. RUNG_EARGUMENT: the model gives no class scores. */
+/* keep_bytes: JUDGE_BYTES, but in tests. judge_end is due in every case. RUNG_EARGUMENT: the model
+ * gives no class scores. */
 rung_status judge_begin(judge *j, const graph *reference, dataset *data,
-                        const rung_quant_options *opt, rung_error *err);
+                        const rung_quant_options *opt, size_t keep_bytes, rung_error *err);
 /* Points that q loses: of top-1 where there are labels, otherwise of agreement with float. */
 rung_status judge_drop(judge *j, const graph *q, double *drop, rung_error *err);
 void        judge_end(judge *j);

@@ -35,7 +35,7 @@ static bool copy_batch(arena *mem, const batch *from, batch *to)
 /* The first batches, while they fit. */
 static rung_status keep(judge *j, const batch *b, size_t *cap, rung_error *err)
 {
-    if (b->first != j->kept_samples || arena_bytes(j->mem) + batch_bytes(b) > JUDGE_BYTES)
+    if (b->first != j->kept_samples || arena_bytes(j->mem) + batch_bytes(b) > j->keep_bytes)
         return RUNG_OK;
     batch *list = arena_grow(j->mem, j->kept, cap, j->n_kept + 1, sizeof *list);
     if (!list || !copy_batch(j->mem, b, &list[j->n_kept]))
@@ -153,11 +153,11 @@ static rung_status take_quantized(visit *v, const batch *b, size_t first, rung_e
 /* --- the judge -------------------------------------------------------------------------------- */
 
 rung_status judge_begin(judge *j, const graph *reference, dataset *data,
-                        const rung_quant_options *opt, rung_error *err)
+                        const rung_quant_options *opt, size_t keep_bytes, rung_error *err)
 {
     *j = (judge){ .mem = arena_new(), .data = data, .reference = reference,
                   .n_threads = opt->n_threads, .size = measure_batch_size(reference, opt->batch),
-                  .quiet = opt->quiet, .n = dataset_size(data) };
+                  .quiet = opt->quiet, .keep_bytes = keep_bytes, .n = dataset_size(data) };
     if (j->mem)
         j->decisions = arena_zero(j->mem, j->n + 1, sizeof *j->decisions);
     if (!j->decisions)

@@ -21,6 +21,7 @@ typedef struct mixed_wish {
     dataset *eval;
     double   max_drop;
     bool     fastest;
+    double   seconds; /* of measuring latency, once the choice is made; 0: 1 */
 } mixed_wish;
 rung_status quantize_mixed(const graph *g, dataset *data, const rung_quant_options *opt,
                            const mixed_wish *wish, graph **out, mixed_record **record,

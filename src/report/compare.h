@@ -27,6 +27,12 @@ void tensor_advice(text *t, const comparison *c, const tensor_record *of);
 /* Of the noisiest tensor that t is computed from; NaN: it has none. */
 double tensor_input_db(const comparison *c, const tensor_record *t);
 double percent_clipped(const tensor_record *t);
+/* Of the worst output of the network where t's layer alone computes in integers; NaN: not measured.
+ */
+double effect_db(const comparison *c, const tensor_record *t);
+/* Percent, in the same runs: decisions that are the float model's, and top-1; -1: not known. */
+double effect_agreement(const comparison *c, const tensor_record *t);
+double effect_top1(const comparison *c, const tensor_record *t);
 double output_db(const comparison *c); /* of the worst output */
 size_t rescaled_tensors(const comparison *c);
 

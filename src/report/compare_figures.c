@@ -21,6 +21,25 @@ double percent_clipped(const tensor_record *t)
     return t->count ? 100.0 * (double)t->n_clipped / (double)t->count : 0;
 }
 
+double effect_db(const comparison *c, const tensor_record *t)
+{
+    return t->effect.noise ? decibels(1, comparison_effect(c, t)) : NAN;
+}
+
+double effect_agreement(const comparison *c, const tensor_record *t)
+{
+    if (!t->effect.noise || !c->classes)
+        return -1;
+    return 100 - 100 * (double)t->effect.changed / (double)c->effect_samples;
+}
+
+double effect_top1(const comparison *c, const tensor_record *t)
+{
+    if (!t->effect.noise || !c->classes || !c->effect_labelled)
+        return -1;
+    return 100 * (double)t->effect.right / (double)c->effect_labelled;
+}
+
 size_t rescaled_tensors(const comparison *c)
 {
     size_t n = 0;

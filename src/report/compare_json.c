@@ -98,6 +98,19 @@ static void add_causes(json *j, cJSON *o, const tensor_record *t)
     add_number(j, list, "inputs", decibels(1, k.inputs));
 }
 
+/* What the layer alone does to the network's output; null where that was not measured. */
+static void add_effect(json *j, cJSON *o, const tensor_record *t)
+{
+    const bool timed = t->effect.noise != NULL;
+    const double all = (double)j->c->macs;
+    add_number(j, o, "output_db", effect_db(j->c, t));
+    add_percent(j, o, "output_agreement", effect_agreement(j->c, t));
+    add_percent(j, o, "output_top1", effect_top1(j->c, t));
+    add_number(j, o, "macs_share", timed && all > 0 ? (double)t->macs / all : NAN);
+    add_number(j, o, "float_ms", timed ? t->float_ms : NAN);
+    add_number(j, o, "int8_ms", timed ? t->int8_ms : NAN);
+}
+
 static void add_tensor(json *j, cJSON *list, const tensor_record *t)
 {
     cJSON *o = add_object(j, list);
@@ -122,6 +135,7 @@ static void add_tensor(json *j, cJSON *list, const tensor_record *t)
         cJSON_AddItemToArray(inputs, checked(j, cJSON_CreateNumber(t->inputs[i])));
     add_number(j, o, "weights", t->weights < 0 ? NAN : t->weights);
     add_causes(j, o, t);
+    add_effect(j, o, t);
     add_histogram(j, o, t);
 }
 
@@ -178,6 +192,7 @@ static void add_totals(json *j, cJSON *root)
     add_model(j, root, "int8", &c->model);
     add_name(j, root, "data", c->data_title);
     add_number(j, root, "samples", (double)c->samples);
+    add_number(j, root, "sensitivity_samples", (double)c->effect_samples);
     add_number(j, root, "speedup", c->speedup);
     add_number(j, root, "threads", c->threads);
     add_percent(j, root, "agreement", c->agreement);

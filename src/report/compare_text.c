@@ -85,21 +85,39 @@ static void add_advice(text *t, const comparison *c, const tensor_record *r)
     mem_free(words);
 }
 
+static void add_cost(text *t, const comparison *c, const tensor_record *r)
+{
+    text_add(t, "      %.2f %% of the multiply-accumulates, %.4g ms; %.4g ms in float",
+             c->macs ? 100 * (double)r->macs / (double)c->macs : 0, r->int8_ms, r->float_ms);
+    if (effect_agreement(c, r) >= 0)
+        text_add(t, "; alone it keeps %.2f %% of top-1", effect_agreement(c, r));
+    text_add(t, "\n");
+}
+
 static void add_worst(text *t, const comparison *c)
 {
     size_t worst[N_WORST];
     const size_t n = comparison_worst(c, N_WORST, worst);
+    const bool effects = c->effect_samples > 0;
     text_add(t, "\nThe layers that add most error (alone: fed what the float model computes;\n"
-             "network: behind all the layers before it)\n\n");
-    text_add(t, "%4s%10s%10s%10s  %s\n", "", "alone", "network", "clipped", "layer");
+             "network: behind all the layers before it");
+    text_add(t, effects ? ";\noutput: of the network in float but for this layer, %zu samples)\n\n"
+                        : ")\n\n", c->effect_samples);
+    text_add(t, "%4s", "");
+    if (effects)
+        text_add(t, "%10s", "output");
+    text_add(t, "%10s%10s%10s  %s\n", "alone", "network", "clipped", "layer");
     for (size_t i = 0; i < n; i++) {
         const tensor_record *r = &c->tensors[worst[i]];
         text_add(t, "%3zu ", i + 1);
+        if (effects)
+            add_column(t, effect_db(c, r));
         add_column(t, decibels(r->signal, r->own_noise));
         add_column(t, decibels(r->signal, r->noise));
         text_add(t, "%8.2g %%  ", percent_clipped(r));
-        text_add(t, "%s", r->node);
-        text_add(t, "\n");
+        text_add(t, "%s\n", r->node);
+        if (effects)
+            add_cost(t, c, r);
         add_advice(t, c, r);
     }
 }

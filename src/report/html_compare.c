@@ -99,6 +99,18 @@ static void add_advice(text *t, const char *words)
     }
 }
 
+/* What the layer costs, where that was measured. */
+static void add_effect(text *t, const comparison *c, const tensor_record *r)
+{
+    if (!r->effect.noise)
+        return;
+    if (effect_agreement(c, r) >= 0)
+        text_add(t, "With this layer alone in integers %.2f %% of the decisions stay. ",
+                 effect_agreement(c, r));
+    text_add(t, "It makes %.2f %% of the multiply-accumulates, in %.4g ms; in float %.4g ms. ",
+             c->macs ? 100 * (double)r->macs / (double)c->macs : 0, r->int8_ms, r->float_ms);
+}
+
 static void add_worst_card(text *t, const comparison *c, size_t i)
 {
     const tensor_record *r = &c->tensors[i];
@@ -106,13 +118,16 @@ static void add_worst_card(text *t, const comparison *c, size_t i)
     char *words = NULL;
     text_add(t, "<article class=\"card\"><h3>");
     html_name(t, r->node);
-    text_add(t, "</h3>\n<div class=\"soft\">%zu &middot; ", i + 1);
+    text_add(t, "</h3>\n<div class=\"soft\">");
     html_name(t, r->name);
     text_add(t, "</div>\n<dl>");
+    if (r->effect.noise)
+        add_term(t, "Output, but for it float", effect_db(c, r));
     add_term(t, "Layer alone", decibels(r->signal, r->own_noise));
     add_term(t, "In the network", decibels(r->signal, r->noise));
     add_term(t, "Its inputs", tensor_input_db(c, r));
     text_add(t, "</dl>\n<p>");
+    add_effect(t, c, r);
     tensor_advice(&advice, c, r);
     if (text_take(&advice, &words, NULL) == RUNG_OK)
         add_advice(t, words);
@@ -132,7 +147,11 @@ static void add_worst(text *t, const comparison *c)
     const size_t n = comparison_worst(c, N_WORST, worst);
     text_add(t, "<h2>The layers that add most error</h2>\n<p class=\"soft\">Ordered by the error "
              "of the layer alone: computed in integers from what the float model computes before "
-             "it.</p>\n<div class=\"grid\">\n");
+             "it");
+    if (c->effect_samples)
+        text_add(t, "; of the network's output where the layers behind it compute in float too "
+                 "(%zu samples)", c->effect_samples);
+    text_add(t, ".</p>\n<div class=\"grid\">\n");
     for (size_t i = 0; i < n; i++)
         add_worst_card(t, c, worst[i]);
     text_add(t, "</div>\n");
@@ -155,14 +174,17 @@ static void add_tensors(text *t, const comparison *c)
         text_add(t, "; the channels of %zu were rescaled (equalized), and are held against float "
                  "values rescaled alike", rescaled_tensors(c));
     text_add(t, ".</p>\n<div class=\"scroll tall\" tabindex=\"0\"><table><thead><tr><th>#</th>"
-             "<th class=\"left\">Made by</th><th>In the network</th><th>Layer alone</th>"
+             "<th class=\"left\">Made by</th>%s<th>In the network</th><th>Layer alone</th>"
              "<th>Codes alone</th><th>Clipped</th><th>Values</th><th>Codes reach</th>"
-             "<th class=\"left\">Tensor</th></tr></thead><tbody>\n");
+             "<th class=\"left\">Tensor</th></tr></thead><tbody>\n",
+             c->effect_samples ? "<th>Output</th>" : "");
     for (size_t i = 0; i < c->n_tensors; i++) {
         const tensor_record *r = &c->tensors[i];
         text_add(t, "<tr><td>%zu</td><td class=\"left\">", i + 1);
         html_name(t, r->node);
         text_add(t, "</td>");
+        if (c->effect_samples)
+            add_db_cell(t, effect_db(c, r));
         add_db_cell(t, decibels(r->signal, r->noise));
         add_db_cell(t, decibels(r->signal, r->own_noise));
         add_db_cell(t, decibels(r->signal, r->round_noise + r->clip_noise));
@@ -294,7 +316,8 @@ static void add_terms(text *t)
              "<p><b>In the network</b>: the int8 model as it runs, with the errors of all layers "
              "before. <b>Layer alone</b>: the same integer layer, fed what the float model "
              "computes. <b>Codes alone</b>: the float values written in this tensor's codes and "
-             "nothing else, rounding and clipping.</p>\n"
+             "nothing else, rounding and clipping. <b>Output</b>, where it was asked for: of the "
+             "network's worst output, the layer in integers and all others in float.</p>\n"
              "<p><b>Clipped</b>: values beyond what the codes reach.</p></details>\n");
 }
 

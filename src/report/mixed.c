@@ -18,7 +18,7 @@ static double share_of(const mixed_record *m, const mixed_layer *l)
     return m->macs > 0 ? (double)l->macs / (double)m->macs : 0;
 }
 
-static double effect_db(const mixed_layer *l)
+static double alone_db(const mixed_layer *l)
 {
     return isfinite(l->effect) ? decibels(1, l->effect) : NAN;
 }
@@ -49,7 +49,7 @@ static void add_layer(text *t, const mixed_record *m, const mixed_layer *l)
              100 * share_of(m, l));
     if (isfinite(l->effect)) {
         text_add(t, ", alone in int8 ");
-        text_add_db(t, effect_db(l));
+        text_add_db(t, alone_db(l));
     }
     text_add(t, ", %.4g ms in int8 and %.4g ms in float%s\n", l->int8_ms, l->float_ms,
              l->slow ? " (--fastest)" : "");
@@ -99,7 +99,7 @@ static bool add_layer_object(cJSON *list, const mixed_record *m, const mixed_lay
     return add_name(o, "node", l->label) &&
            cJSON_AddStringToObject(o, "level", l->level == LEVEL_FLOAT ? "float" : "int8") &&
            cJSON_AddBoolToObject(o, "slow", l->slow) &&
-           add_number(o, "macs_share", share_of(m, l)) && add_number(o, "alone_db", effect_db(l)) &&
+           add_number(o, "macs_share", share_of(m, l)) && add_number(o, "alone_db", alone_db(l)) &&
            add_percent(o, "alone_top1", l->top1) &&
            add_percent(o, "alone_agreement", l->agreement) &&
            add_number(o, "int8_ms", l->int8_ms) && add_number(o, "float_ms", l->float_ms);
