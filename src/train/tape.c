@@ -7,7 +7,7 @@
 #include "quant/qat.h"
 #include "train/tape_parts.h"
 
-/* --- what is known of the graph ---------------------------------------------------------------- */
+/* --- what is known of the graph --------------------------------------------------------------- */
 
 static rung_status input_dims(const tape *t, int i, tensor *x, rung_error *err)
 {
@@ -78,7 +78,7 @@ static rung_status make_arrays(tape *t, rung_error *err)
     return RUNG_OK;
 }
 
-/* --- what is wanted ---------------------------------------------------------------------------- */
+/* --- what is wanted --------------------------------------------------------------------------- */
 
 static bool learns(const tape *t, int v)
 {
@@ -142,7 +142,7 @@ static void mark(tape *t, bool *reaches)
         t->active[v] = t->active[v] && reaches[v] && t->info[v].type == RUNG_F32;
 }
 
-/* --- the list of steps ------------------------------------------------------------------------- */
+/* --- the list of steps ------------------------------------------------------------------------ */
 
 static rung_status make_inputs(tape *t, rung_error *err)
 {
@@ -219,7 +219,7 @@ static void make_border(tape *t)
         t->outputs[i] = tape_tensor(t, t->output_values[i]);
 }
 
-/* --- the contract ------------------------------------------------------------------------------ */
+/* --- the contract ----------------------------------------------------------------------------- */
 
 static rung_status check_options(const graph *g, const tape_options *opt, rung_error *err)
 {

@@ -5,7 +5,7 @@
 #include "ops/lower.h"
 #include "train/tape_parts.h"
 
-/* --- plain gradients --------------------------------------------------------------------------- */
+/* --- plain gradients -------------------------------------------------------------------------- */
 typedef struct plain_grad {
     const node   *n;
     int64_t       opset;
@@ -65,7 +65,7 @@ static rung_status plain_grad_step(tape *t, const node *n, step *s, tape_failure
     return RUNG_OK;
 }
 
-/* --- the cells of a step ----------------------------------------------------------------------- */
+/* --- the cells of a step ---------------------------------------------------------------------- */
 typedef struct back {
     const node *n;
     unsigned    wanted;
@@ -172,7 +172,7 @@ static rung_status pass_on(tape *t, const node *n, unsigned *wanted, rung_error 
     return st;
 }
 
-/* --- nodes ------------------------------------------------------------------------------------- */
+/* --- nodes ------------------------------------------------------------------------------------ */
 static rung_status batchnorm_backward(tape *t, const node *n, unsigned wanted, rung_error *err)
 {
     lowering l;

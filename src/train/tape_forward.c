@@ -87,7 +87,7 @@ static rung_status plain_step(tape *t, const node *n, step *s, tape_failure **fa
     return RUNG_OK;
 }
 
-/* --- the step ---------------------------------------------------------------------------------- */
+/* --- the step --------------------------------------------------------------------------------- */
 
 /* Cells of the operands, then of the outputs; a view's output is its input. */
 static rung_status add_step(tape *t, const node *n, const step *s, bool plain_layout,

@@ -7,7 +7,7 @@
 #include "train/fake_vec.h"
 #include "train/tape_parts.h"
 
-/* --- finding them ------------------------------------------------------------------------------ */
+/* --- finding them ----------------------------------------------------------------------------- */
 
 /* The gradient of a scale is a sum over all elements: this keeps its step in proportion to the
  * others' (Esser 2020, section 2.2). Samples do not count: the loss is their mean. */
@@ -94,7 +94,7 @@ pair *tape_pair_behind(const tape *t, int v)
     return q && q->y == v ? q : NULL;
 }
 
-/* --- real values ------------------------------------------------------------------------------- */
+/* --- real values ------------------------------------------------------------------------------ */
 typedef struct fake_step {
     size_t    outer, channels, inner;
     fake_ends ends;
@@ -167,7 +167,7 @@ rung_status tape_dequantize(tape *t, const pair *q, rung_error *err)
     return tape_add(t, &s, NULL, cells, 3, -1, NULL, err);
 }
 
-/* --- gradients --------------------------------------------------------------------------------- */
+/* --- gradients -------------------------------------------------------------------------------- */
 
 /* Buffers: dy, x, scale, dx, dscale (NULL: not wanted). */
 static void run_grad(const step *s, void *const *bufs, void *scratch, int thread, int n_threads)

@@ -99,7 +99,8 @@ struct tape {
 
     unsigned char *buffer, *scratch;
     size_t buffer_bytes, scratch_bytes;
-    int *stack; /* [n_values + 1]: values that are being made */
+    int   *stack; /* [n_values + 1]: values that are being made */
+    size_t depth; /* of stack */
 
     int n_inputs, n_outputs;
     int *input_cells, *output_values, *output_cells, *output_grads;
@@ -119,7 +120,7 @@ typedef struct moment {
     float  momentum;
 } moment;
 
-/* --- tape_cells.c: cells and steps ------------------------------------------------------------- */
+/* --- tape_cells.c: cells and steps ------------------------------------------------------------ */
 rung_status tape_out_of_memory(rung_error *err);
 bool   tape_is_param(const tape *t, int v); /* also running statistics */
 size_t tape_count(const tape *t, int v);
@@ -141,24 +142,24 @@ rung_status tape_convert(tape *t, int v, int from, bool from_last, int *out, run
 rung_status tape_sum(tape *t, int x, int y, int *out, rung_error *err);
 rung_status tape_label(const tape *t, const node *n, rung_status st, rung_error *err);
 
-/* --- tape_layout.c ----------------------------------------------------------------------------- */
+/* --- tape_layout.c ---------------------------------------------------------------------------- */
 /* Fills t->layouts and t->home. */
 void tape_layouts(tape *t);
 /* The layout in which operand i of n is read. */
 bool tape_input_last(const tape *t, const node *n, int i);
 
-/* --- tape_values.c ----------------------------------------------------------------------------- */
+/* --- tape_values.c ---------------------------------------------------------------------------- */
 /* The cell of v in this layout, made by steps added now where it is missing. */
 rung_status tape_need(tape *t, int v, bool last, int *out, rung_error *err);
 
-/* --- tape_forward.c ---------------------------------------------------------------------------- */
+/* --- tape_forward.c --------------------------------------------------------------------------- */
 /* The step of n; its operands have cells. */
 rung_status tape_node(tape *t, const node *n, rung_error *err);
 bool tape_uses_batch(const tape *t, const node *n); /* a BatchNormalization by batch statistics */
 /* The lowering that n is; operands and outputs in its layouts. In t->mem. */
 rung_status tape_lowering(tape *t, const node *n, lowering *l, rung_error *err);
 
-/* --- tape_backward.c, tape_grads.c ------------------------------------------------------------- */
+/* --- tape_backward.c, tape_grads.c ------------------------------------------------------------ */
 rung_status tape_walk(tape *t, rung_error *err);
 /* The cell `from` (in this layout) is part of dL/dv. */
 rung_status tape_contribute(tape *t, int v, int from, bool last, rung_error *err);
@@ -167,7 +168,7 @@ rung_status tape_grad(tape *t, int v, bool last, int *out, rung_error *err);
 /* Where the gradient of parameter v is added up. */
 rung_status tape_param_grad(tape *t, int v, int *out, rung_error *err);
 
-/* --- tape_pairs.c ------------------------------------------------------------------------------ */
+/* --- tape_pairs.c ----------------------------------------------------------------------------- */
 rung_status tape_find_pairs(tape *t, rung_error *err);
 /* The pair that n is an end of; the pair whose DequantizeLinear makes v. NULL: none. */
 pair *tape_pair_of(const tape *t, const node *n);
@@ -177,15 +178,15 @@ rung_status tape_dequantize(tape *t, const pair *q, rung_error *err);
 /* From the gradient of q->y to those of q->x and of the scale. */
 rung_status tape_pair_backward(tape *t, const pair *q, rung_error *err);
 
-/* --- tape_engine.c ----------------------------------------------------------------------------- */
+/* --- tape_engine.c ---------------------------------------------------------------------------- */
 /* Makes the engine of the parameters as they are, and learns which codes it keeps. */
 rung_status tape_first_engine(tape *t, rung_error *err);
 rung_status tape_run_engine(tape *t, const float *data, bool changed, rung_error *err);
 
-/* --- tape_run.c -------------------------------------------------------------------------------- */
+/* --- tape_run.c ------------------------------------------------------------------------------- */
 rung_status tape_run_steps(const tape *t, size_t first, size_t end, rung_error *err);
 
-/* --- tape_memory.c ----------------------------------------------------------------------------- */
+/* --- tape_memory.c ---------------------------------------------------------------------------- */
 rung_status tape_place(tape *t, rung_error *err);
 /* Points all cells at their data. grad: NULL in the forward run. */
 void tape_bind(tape *t, const float *data, float *grad);

@@ -53,19 +53,20 @@ static rung_status make(tape *t, int v, rung_error *err)
 /* Not by recursion: a model may be a chain of many thousand nodes. */
 static rung_status begin(tape *t, int v, rung_error *err)
 {
-    size_t depth = 0;
+    const size_t bottom = t->depth; /* making a value asks for others: a scale */
     rung_status st = RUNG_OK;
-    t->stack[depth++] = v;
-    while (depth && st == RUNG_OK) {
-        const int top = t->stack[depth - 1], before = missing(t, top);
+    t->stack[t->depth++] = v;
+    while (t->depth > bottom && st == RUNG_OK) {
+        const int top = t->stack[t->depth - 1], before = missing(t, top);
         if (before >= 0) {
-            t->stack[depth++] = before;
+            t->stack[t->depth++] = before;
             continue;
         }
         if (!is_made(t, top))
             st = make(t, top, err);
-        depth--;
+        t->depth--;
     }
+    t->depth = bottom;
     return st;
 }
 

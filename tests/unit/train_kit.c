@@ -8,7 +8,7 @@
 #include "base/mem.h"
 #include "ops/ops.h"
 
-/* --- trials ------------------------------------------------------------------------------------ */
+/* --- trials ----------------------------------------------------------------------------------- */
 
 trial trial_begin(const graph *g, const tape_options *opt, uint64_t seed)
 {
@@ -115,7 +115,7 @@ void trial_check(trial *t)
             check_param(t, &t->p->list[i]);
 }
 
-/* --- networks ---------------------------------------------------------------------------------- */
+/* --- networks --------------------------------------------------------------------------------- */
 
 static int conv(graph *g, rng *r, const char *name, int x, int out, int in, int k, int stride,
                 int groups)
