@@ -22,7 +22,34 @@ static void place_operand(walk *w, int k, const tensor *t)
         const int at = w->rank - t->rank + i;
         w->strides[k][at] = t->dims[i] == 1 ? 0 : own[i];
     }
-    w->repeats[k] = w->strides[k][w->rank - 1] == 0;
+}
+
+/* Whether every operand goes on from one index of axis a to the next as along the axis b behind. */
+static bool goes_on(const walk *w, int a, int b)
+{
+    for (int k = 0; k < w->n; k++) {
+        if (w->strides[k][a] != w->strides[k][b] * w->dims[b])
+            return false;
+    }
+    return true;
+}
+
+/* Makes one axis of neighbours along which all operands go on: the rows become long. */
+static void join_axes(walk *w)
+{
+    int last = 0;
+    for (int i = 1; i < w->rank; i++) {
+        const bool single = w->dims[last] == 1;
+        if (w->dims[i] == 1)
+            continue;
+        const int64_t joined = w->dims[i] * w->dims[last];
+        const bool joins = single || goes_on(w, last, i);
+        last += joins ? 0 : 1;
+        w->dims[last] = joins ? joined : w->dims[i];
+        for (int k = 0; k < w->n; k++)
+            w->strides[k][last] = w->strides[k][i];
+    }
+    w->rank = last + 1;
 }
 
 bool walk_begin(walk *w, const tensor *out, const tensor *const *in, int n)
@@ -33,10 +60,13 @@ bool walk_begin(walk *w, const tensor *out, const tensor *const *in, int n)
     w->rank = out->rank ? out->rank : 1; /* a scalar is a row of one */
     w->dims[0] = 1;
     memcpy(w->dims, out->dims, (size_t)out->rank * sizeof *w->dims);
-    w->row = (size_t)w->dims[w->rank - 1];
     w->n = n;
     for (int k = 0; k < n; k++)
         place_operand(w, k, in[k]);
+    join_axes(w);
+    w->row = (size_t)w->dims[w->rank - 1];
+    for (int k = 0; k < n; k++)
+        w->repeats[k] = w->strides[k][w->rank - 1] == 0;
     return true;
 }
 

@@ -1,4 +1,5 @@
-/* A walk over the rows (last axis) of a broadcast result. */
+/* A walk over the rows of a broadcast result: its last axis, with those before it that all operands
+ * go through in the same way. */
 #ifndef RUNG_OPS_WALK_H
 #define RUNG_OPS_WALK_H
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "ops/ops.h"
 
 enum { TABLE_MAX = 256 };
@@ -281,22 +282,25 @@ static void compare(const grad_case *c, const tensor *din, int i, tensor *in)
 }
 
 /* --- running the gradient --------------------------------------------------------------------- */
-/* With these operands and results; din's memory is new, and garbage before. Bit i of wanted. */
-static rung_status try_run(const grad_case *c, const tensor *in, const tensor *out,
-                           const tensor *dout, unsigned wanted, tensor *din, rung_error *err)
+/* Memory for the gradients that are wanted (bit i), garbage before. */
+static void make_din(const grad_case *c, unsigned wanted, tensor *din)
 {
-    tensor none[16] = {{0}};
+    memset(din, 0, 16 * sizeof *din);
     for (int i = 0; i < c->n.n_inputs; i++) {
-        none[i] = c->in[i];
-        none[i].data = NULL;
-        if (wanted & 1u << i) {
-            const tensor *t = tensor_new(c->mem, RUNG_F32, c->in[i].rank, c->in[i].dims);
-            assert_non_null(t);
-            none[i] = *t;
-            memset(t->data, 0xff, tensor_count(t) * sizeof(float));
-        }
-        din[i] = none[i];
+        din[i] = c->in[i];
+        din[i].data = NULL;
+        if (!(wanted & 1u << i))
+            continue;
+        const tensor *t = tensor_new(c->mem, RUNG_F32, c->in[i].rank, c->in[i].dims);
+        assert_non_null(t);
+        din[i] = *t;
+        memset(t->data, 0xff, tensor_count(t) * sizeof(float));
     }
+}
+
+static rung_status try_run(const grad_case *c, const tensor *in, const tensor *out,
+                           const tensor *dout, tensor *din, rung_error *err)
+{
     const grad_args a = {.n = &c->n, .opset = c->opset, .in = in, .n_in = c->n.n_inputs,
                          .out = out, .n_out = c->n.n_outputs, .dout = dout, .din = din,
                          .mem = c->mem};
@@ -307,7 +311,8 @@ static void run(const grad_case *c, const tensor *in, const tensor *out, const t
                 unsigned wanted, tensor *din)
 {
     rung_error err = {""};
-    if (try_run(c, in, out, dout, wanted, din, &err) != RUNG_OK)
+    make_din(c, wanted, din);
+    if (try_run(c, in, out, dout, din, &err) != RUNG_OK)
         fail_msg("%s: grad: %s", c->n.op_type, err.message);
 }
 
@@ -373,7 +378,8 @@ static void check_reads(grad_case *c, unsigned wanted, const tensor *right)
         if (!readable(t))
             continue;
         *t = poisoned(c, t);
-        const rung_status st = try_run(c, in[1], out[1], c->dout, wanted, din, NULL);
+        make_din(c, wanted, din);
+        const rung_status st = try_run(c, in[1], out[1], c->dout, din, NULL);
         *t = own;
         if (st == RUNG_OK && same(c, din, right, wanted)) /* NaN may be refused */
             continue;
@@ -411,6 +417,27 @@ static void check_selection(grad_case *c, unsigned wanted, const tensor *right)
             for (size_t e = 0; e < n; e++)
                 assert_true(((float *)din[k].data)[e] == ((float *)zeros[k].data)[e]);
         }
+    }
+}
+
+/* Each allocation fails in turn: the gradient says so. */
+static void check_memory(grad_case *c, unsigned wanted)
+{
+    rung_status st = RUNG_EMEMORY;
+    for (long n = 0; st != RUNG_OK; n++) {
+        tensor din[16];
+        rung_error err = {""};
+        arena *mem = arena_new(), *own = c->mem;
+        assert_non_null(mem);
+        make_din(c, wanted, din);
+        c->mem = mem;
+        mem_fail_after(n);
+        st = try_run(c, c->in, c->out, c->dout, din, &err);
+        mem_fail_after(-1);
+        c->mem = own;
+        arena_free(mem);
+        assert_true(st == RUNG_OK || st == RUNG_EMEMORY);
+        assert_true(st == RUNG_OK || strlen(err.message) > 0);
     }
 }
 
@@ -455,6 +482,7 @@ void case_check(grad_case *c)
     }
     check_reads(c, wanted, din);
     check_selection(c, wanted, din);
+    check_memory(c, wanted);
     case_end(c);
 }
 

@@ -1,5 +1,5 @@
 /* Every operator on random nonsense: types, shapes, attributes, contents, and outputs declared with
- * other shapes. Infer and eval may refuse, but not crash (run it under the sanitizers). */
+ * other shapes. Infer, eval and grad may refuse, but not crash (run it under the sanitizers). */
 #include "unit.h"
 
 #include <string.h>
@@ -221,8 +221,43 @@ static bool place_outputs(rng *r, trial *t, arena *mem)
     return true;
 }
 
-/* Whether the trial got as far as an eval that succeeded. */
-static bool try_once(rng *r, const op_def *op, int64_t version)
+/* Float32 with the dims of t; data = NULL one time in four. */
+static tensor random_grad(rng *r, const tensor *t, arena *mem)
+{
+    tensor g = *t;
+    const size_t n = t->data ? tensor_count(t) : 0;
+    g.type = RUNG_F32;
+    g.data = t->data && rng_below(r, 4) ? arena_zero(mem, n + 1, sizeof(float)) : NULL;
+    for (size_t i = 0; g.data && i < n; i++)
+        ((float *)g.data)[i] = (float)random_int(r) / 2;
+    return g;
+}
+
+/* The gradient of what eval accepted: what is not read is not there. */
+static rung_status try_grad(rng *r, trial *t, int64_t version, arena *mem, rung_error *err)
+{
+    tensor dout[N_OUT], din[N_IN];
+    const op_def *op = t->n.op;
+    for (int i = 0; i < t->n.n_outputs; i++) {
+        dout[i] = random_grad(r, &t->out[i], mem);
+        if (!(op->reads.out & 1u << i))
+            t->out[i].data = NULL;
+    }
+    for (int i = 0; i < t->n.n_inputs; i++) {
+        din[i] = random_grad(r, &t->in[i], mem);
+        if (t->in[i].type != RUNG_F32 && rng_below(r, 20))
+            din[i].data = NULL; /* not asked for, mostly */
+        if (dtype_is_float(t->in[i].type) && !(op->reads.in & 1u << i))
+            t->in[i].data = NULL;
+    }
+    const grad_args a = {.n = &t->n, .opset = version, .in = t->in, .n_in = t->n.n_inputs,
+                         .out = t->out, .n_out = t->n.n_outputs, .dout = dout, .din = din,
+                         .mem = mem};
+    return op->grad(&a, err);
+}
+
+/* Whether the trial got as far as an eval that succeeded; *graded: and a gradient too. */
+static bool try_once(rng *r, const op_def *op, int64_t version, int *graded)
 {
     rung_error err = {""};
     bool ran = false;
@@ -236,6 +271,10 @@ static bool try_once(rng *r, const op_def *op, int64_t version)
         const eval_args e = {&t.n, version, t.in, t.n.n_inputs, t.out, t.n.n_outputs, mem};
         st = op->eval(&e, &err);
         ran = st == RUNG_OK;
+        if (ran && op->grad) {
+            st = try_grad(r, &t, version, mem, &err);
+            *graded += st == RUNG_OK;
+        }
     }
     assert_true(st == RUNG_OK || strlen(err.message) > 0);
     arena_free(mem);
@@ -246,12 +285,14 @@ static void test_nonsense(void **state)
 {
     for (size_t i = 0; op_table[i]; i++) {
         rng r;
-        int ran = 0;
+        int ran = 0, graded = 0;
         rng_seed(&r, 7 + i);
         for (int k = 0; k < ROUNDS; k++)
-            ran += try_once(&r, op_table[i], k % 2 ? 13 : 24);
+            ran += try_once(&r, op_table[i], k % 2 ? 13 : 24, &graded);
         if (ran == 0)
             fail_msg("%s never ran: the trials are too wild", op_table[i]->name);
+        if (graded == 0 && op_table[i]->grad)
+            fail_msg("the gradient of %s never ran", op_table[i]->name);
     }
 }
 
