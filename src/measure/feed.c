@@ -181,18 +181,21 @@ static rung_status feed_one(const tensor *to, const batch_input *from, const cha
     return RUNG_OK;
 }
 
+rung_status batch_feed(const batch *b, const graph *g, int i, const tensor *t, rung_error *err)
+{
+    const batch_input *in = batch_find(b, g, i);
+    const char *name = g->values[g->inputs[i]].name;
+    if (!in)
+        return fail(err, RUNG_EARGUMENT, "the data has no array for input '%s'", name);
+    return feed_one(t, in, name, err);
+}
+
 rung_status engine_feed(engine *e, const graph *g, const batch *b, rung_error *err)
 {
-    for (int i = 0; i < g->n_inputs; i++) {
-        const batch_input *in = batch_find(b, g, i);
-        const char *name = g->values[g->inputs[i]].name;
-        if (!in)
-            return fail(err, RUNG_EARGUMENT, "the data has no array for input '%s'", name);
-        const rung_status st = feed_one(engine_input(e, i), in, name, err);
-        if (st != RUNG_OK)
-            return st;
-    }
-    return RUNG_OK;
+    rung_status st = RUNG_OK;
+    for (int i = 0; i < g->n_inputs && st == RUNG_OK; i++)
+        st = batch_feed(b, g, i, engine_input(e, i), err);
+    return st;
 }
 
 int measure_batch_size(const graph *g, int wanted)

@@ -15,6 +15,8 @@ rung_status engine_for_batch(const graph *g, const batch *b, int n_threads, cons
 /* Copies a batch into the engine's inputs (converting types where exact). The batch may hold fewer
  * samples than the engine: the rest is zero. Errors name the input and both shapes. */
 rung_status engine_feed(engine *e, const graph *g, const batch *b, rung_error *err);
+/* The same for input i of g alone, into t: its type and dims, data to be written. */
+rung_status batch_feed(const batch *b, const graph *g, int i, const tensor *t, rung_error *err);
 
 /* Samples at a time: the model's own number where it is fixed; else wanted, or (wanted = 0) what
  * keeps the activations of g near 64 MB: 1 to 32. */

@@ -1,0 +1,73 @@
+/* One step of training: a batch is cut into chunks, each goes forward and backward on a tape, and
+ * the sum of their gradients moves the parameters.
+ *
+ * A lane is a tape (and the teacher's engine) for one thread; lanes take chunks as they are free, and
+ * gradients are added in the order of the chunks. The size of a chunk does not depend on the number
+ * of threads, so neither does any result. Where normalizations use the batch's statistics, the whole
+ * batch is one chunk, and one lane has all threads. */
+#ifndef RUNG_TRAIN_TRAINER_H
+#define RUNG_TRAIN_TRAINER_H
+
+#include "data/data.h"
+#include "train/loss.h"
+#include "train/optimizer.h"
+
+/* How step sizes and zero points come about. */
+typedef enum scale_mode {
+    SCALES_LEARNED = 0, /* LSQ (Esser 2020) */
+    SCALES_FIXED,       /* as prepare chose them */
+} scale_mode;
+
+typedef struct trainer_options {
+    optimizer_options optimizer; /* `total` is wanted: the steps of the whole run */
+    loss_options      loss;
+    size_t            batch; /* samples of a step, at most */
+    size_t            chunk; /* 0: what keeps a chunk's activations near 1 MiB, at most batch / 4 */
+    int               n_threads; /* 0: all processors */
+    scale_mode        scales;
+    bool              batch_stats; /* float graphs: normalize by the batch */
+    float             momentum;    /* of running statistics, as in tape.h */
+    /* Nagel 2022: the gradient of dampen * sum (w - q(w))^2 over the weights, rising from 0 to its
+     * full weight over the run by half a cosine; 0: off. */
+    float             dampen;
+    /* Tensors whose values are to be like the teacher's of the same name (loss.features). */
+    const char *const *features;
+    int                n_features;
+} trainer_options;
+
+typedef struct trainer trainer;
+
+/* g: float or prepared (quant/qat.h). teacher (NULL: none): a float graph with the same inputs and
+ * outputs. Both are read during the trainer's life. An output that a Softmax makes counts as what it
+ * is made from. */
+rung_status trainer_create(const graph *g, const graph *teacher, const trainer_options *opt,
+                           trainer **out, rung_error *err);
+void        trainer_free(trainer *t);
+
+typedef struct step_result {
+    double loss;      /* mean over the samples */
+    size_t n, correct; /* samples, and those whose largest score is the label */
+    double norm;      /* length of the gradient, before clipping */
+    float  rate;
+} step_result;
+
+/* One step on b (b->labels may be NULL; mixed and share as in loss.h). b->n <= opt.batch. Nothing has
+ * moved after a failure: RUNG_EMODEL where numbers are not finite names the step, and the layer or
+ * the parameter. */
+rung_status trainer_step(trainer *t, const batch *b, const int64_t *mixed, const float *share,
+                         step_result *out, rung_error *err);
+/* From now on normalizations use their running statistics. */
+rung_status trainer_freeze_statistics(trainer *t, rung_error *err);
+
+/* The parameters as they are, and the optimizer: for checkpoints. */
+params    *trainer_params(trainer *t);
+optimizer *trainer_optimizer(trainer *t);
+/* The parameters to be used: the average, where one is kept. */
+const float *trainer_weights(const trainer *t);
+size_t       trainer_chunk(const trainer *t);
+int          trainer_lanes(const trainer *t);
+/* g with the given parameters: [p->total]; convert: its integer model, where g is prepared. */
+rung_status trainer_graph(const trainer *t, const float *data, bool convert, graph **out,
+                          rung_error *err);
+
+#endif
