@@ -24,7 +24,7 @@ typedef struct options {
     const char *model; /* the operand */
     const char *second; /* the other one, where MODEL2 is allowed */
     const char *output, *html, *data, *eval, *reference, *preprocess;
-    const char *mode, *range, *act_type, *weight_scheme, *method, *qconfig;
+    const char *mode, *range, *act_type, *weight_scheme, *method, *qconfig, *pairs;
     const char **exclude, **ops, **inputs; /* freed by options_free */
     int         n_exclude, n_ops, n_inputs;
     long        samples, threads, batch, seed, weight_bits, act_bits, block;

@@ -34,7 +34,11 @@ static const word method_words[] = {
     { "auto", RUNG_METHOD_AUTO }, { "none", RUNG_METHOD_NONE },
     { "equalize", RUNG_METHOD_EQUALIZE },
     { "bias", RUNG_METHOD_BIAS }, { "clip", RUNG_METHOD_CLIP },
-    { "adaround", RUNG_METHOD_ADAROUND }, { "gptq", RUNG_METHOD_GPTQ }, { NULL, 0 } };
+    { "adaround", RUNG_METHOD_ADAROUND }, { "gptq", RUNG_METHOD_GPTQ },
+    { "smooth", RUNG_METHOD_SMOOTH }, { "awq", RUNG_METHOD_AWQ }, { "hqq", RUNG_METHOD_HQQ },
+    { NULL, 0 } };
+static const word pair_words[] = { { "auto", RUNG_PAIRS_AUTO }, { "all", RUNG_PAIRS_ALL },
+                                   { "layers", RUNG_PAIRS_LAYERS }, { NULL, 0 } };
 
 /* "auto", "none", or names of methods joined by commas. */
 static bool take_methods(const char *text, unsigned *methods)
@@ -88,13 +92,11 @@ static int take_options(const options *o, rung_quant_options *q, int *mode)
     *mode = MODE_STATIC;
     if (!lookup(modes, o->mode, mode))
         return misused(&cmd_quantize, "--mode '%s': static, dynamic or weights is wanted", o->mode);
-    if (*mode != MODE_STATIC && o->data)
-        return misused(&cmd_quantize, "--data is for --mode static: the others need no samples");
     if (*mode != MODE_WEIGHTS && (o->block || o->weight_asymmetric))
         return misused(&cmd_quantize, "--block and --weight-asymmetric are for --mode weights");
-    if (*mode != MODE_STATIC && (o->qconfig || o->act_bits || o->reduce_range))
-        return misused(&cmd_quantize, "--qconfig, --act-bits and --reduce-range are for --mode "
-                       "static");
+    if (*mode != MODE_STATIC && (o->qconfig || o->act_bits || o->reduce_range || o->pairs))
+        return misused(&cmd_quantize, "--qconfig, --act-bits, --reduce-range and --pairs are for "
+                       "--mode static");
     if (*mode == MODE_STATIC && !o->data)
         return misused(&cmd_quantize, "--data is missing: samples to calibrate on");
     if (!lookup(ranges, o->range, &range))
@@ -106,9 +108,13 @@ static int take_options(const options *o, rung_quant_options *q, int *mode)
         return misused(&cmd_quantize, "--weight-scheme '%s': per-channel or per-tensor is wanted",
                        o->weight_scheme);
     unsigned methods = RUNG_METHOD_AUTO;
+    int pairs = RUNG_PAIRS_AUTO;
+    if (!lookup(pair_words, o->pairs, &pairs))
+        return misused(&cmd_quantize, "--pairs '%s': auto, all or layers is wanted", o->pairs);
     if (!take_methods(o->method, &methods))
         return misused(&cmd_quantize, "--method '%s': auto, none, or of equalize, bias, clip, "
-                       "gptq, adaround those that are wanted, joined by commas", o->method);
+                       "gptq, adaround, smooth, awq, hqq those that are wanted, joined by commas",
+                       o->method);
     *q = (rung_quant_options){
         .size = sizeof *q, .range = (rung_range)range, .percentile = o->percentile,
         .act_type = (rung_dtype)act_type, .act_symmetric = o->symmetric,
@@ -119,7 +125,7 @@ static int take_options(const options *o, rung_quant_options *q, int *mode)
         .weight_bits = (int)o->weight_bits, .block = (int)o->block,
         .weight_asymmetric = o->weight_asymmetric, .qconfig = o->qconfig,
         .act_bits = (int)o->act_bits, .reduce_range = o->reduce_range,
-        .per_channel = o->weight_scheme && !per_tensor,
+        .per_channel = o->weight_scheme && !per_tensor, .pairs = (rung_pairs)pairs,
     };
     q->max_drop = o->max_drop >= 0 ? o->max_drop : 0;
     q->fastest = o->fastest;
@@ -175,14 +181,27 @@ static rung_status quantize_static(const options *o, const rung_quant_options *q
     return st;
 }
 
+/* Dynamic or weight-only, with samples where they are given. */
+static rung_status quantize_light(const options *o, const rung_quant_options *q, int mode,
+                                  const rung_model *model, product *p, rung_error *err)
+{
+    rung_quant_options own = *q;
+    rung_status st = RUNG_OK;
+    if (o->data)
+        st = open_data(o, o->data, "methods look at", model, &own.samples_of, err);
+    if (st == RUNG_OK)
+        st = mode == MODE_DYNAMIC
+                 ? rung_quantize_dynamic(model, &own, &p->model, &p->remarks, err)
+                 : rung_quantize_weights(model, &own, &p->model, &p->remarks, err);
+    rung_dataset_free(own.samples_of);
+    return st;
+}
+
 static rung_status quantize(const options *o, const rung_quant_options *q, int mode,
                             const rung_model *model, product *p, rung_error *err)
 {
-    if (mode == MODE_DYNAMIC)
-        return rung_quantize_dynamic(model, q, &p->model, &p->remarks, err);
-    if (mode == MODE_WEIGHTS)
-        return rung_quantize_weights(model, q, &p->model, &p->remarks, err);
-    return quantize_static(o, q, model, p, err);
+    return mode == MODE_STATIC ? quantize_static(o, q, model, p, err)
+                               : quantize_light(o, q, mode, model, p, err);
 }
 
 /* Sizes, and the layers that stay float: to standard error, and with --json as an object. */
@@ -224,7 +243,7 @@ static int run(int argc, char **argv)
     rung_error err;
     int status = options_parse(&cmd_quantize, argc, argv,
                                "output data mode range percentile act-type act-symmetric "
-                               "weight-scheme qconfig act-bits reduce-range weight-bits "
+                               "weight-scheme qconfig pairs act-bits reduce-range weight-bits "
                                "weight-asymmetric block method exclude max-drop eval fastest "
                                "ops samples seed threads batch preprocess json quiet", &o);
     if (status != EXIT_GOOD || o.help || (status = take_options(&o, &q, &mode)) != EXIT_GOOD)
@@ -252,9 +271,10 @@ const command cmd_quantize = {
     "static   runs the float model over the data, chooses the range of every activation, and\n"
     "         writes QuantizeLinear and DequantizeLinear pairs: int8 weights (symmetric, one\n"
     "         scale per output channel), 8-bit activations, int32 biases\n"
-    "dynamic  int8 weights; activations are ranged when the model runs: no data needed; for\n"
-    "         matrix products (transformers)\n"
-    "weights  integer weights, float activations: the file shrinks; no data needed\n\n"
+    "dynamic  int8 weights; activations are ranged when the model runs; for matrix products\n"
+    "         (transformers); data is not needed, but --method smooth uses it\n"
+    "weights  integer weights, float activations: the file shrinks; data is not needed, but\n"
+    "         --method gptq and awq use it\n\n"
     "  -o, --output FILE      the quantized model\n"
     "  --mode M               static (default), dynamic or weights\n"
     "  --exclude P,P...       nodes (names) or operator types left in float; * and ? match\n"
@@ -269,6 +289,9 @@ const command cmd_quantize = {
     "  --block N              so many weights along the summed axis share a scale: 16, 32, 64,\n"
     "                         128 or 256; default 32 for 4 bits, a whole channel for 8\n"
     "  --weight-asymmetric    uint4 or uint8 with zero points in place of symmetric int4 or int8\n"
+    "  --method M,M...        auto (default): gptq with --data; or none, or of hqq, awq, gptq\n"
+    "\nOf --mode dynamic:\n"
+    "  --method M             auto (default): smooth with --data; none or smooth\n"
     "\nOf --mode static:\n"
     "  --data D               samples to calibrate on: FORMAT:PATH[,PATH][@A:B], FORMAT one of\n"
     "                         images, npz, npy, idx, cifar10, random; or a path that says it\n"
@@ -283,8 +306,11 @@ const command cmd_quantize = {
     "  --act-bits N           2 to 8 (default), in an 8-bit type\n"
     "  --reduce-range         ranges of activations for one bit less, as PyTorch's x86 has\n"
     "  --act-symmetric        zero point in the middle of the type\n"
+    "  --pairs P              what is quantized: all operators that have an integer form, or\n"
+    "                         layers (with weights, on their inputs; the rest stays float); auto\n"
+    "                         (default): layers, where the model is attention for the most part\n"
     "  --method M,M...        auto (default): the cheap methods, each kept where it helps; none;\n"
-    "                         or of equalize, bias, clip, gptq, adaround\n"
+    "                         or of equalize, bias, clip, gptq, adaround, smooth\n"
     "  --max-drop P --eval D  as few layers as can be found stay float so that accuracy on --eval\n"
     "                         (top-1 with labels, else agreement with the float model) drops by\n"
     "                         at most P points; exit status 3 where it does not\n"

@@ -64,6 +64,7 @@ static const struct option long_options[] = {
     { "seed", required_argument, NULL, 'S' },
     { "method", required_argument, NULL, 'M' },
     { "qconfig", required_argument, NULL, 'Q' },
+    { "pairs", required_argument, NULL, 'I' },
     { "act-bits", required_argument, NULL, 'A' },
     { "reduce-range", no_argument, NULL, 'U' },
     { "weight-bits", required_argument, NULL, 'B' },
@@ -147,6 +148,7 @@ static bool take_text(options *o, int opt, const char *text)
     case 'w': o->weight_scheme = text; return true;
     case 'M': o->method = text; return true;
     case 'Q': o->qconfig = text; return true;
+    case 'I': o->pairs = text; return true;
     default: return false;
     }
 }

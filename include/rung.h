@@ -145,7 +145,17 @@ typedef enum rung_method {
     RUNG_METHOD_CLIP = 8,     /* weight scales of least squared error */
     RUNG_METHOD_ADAROUND = 16, /* learned rounding (Nagel 2020) */
     RUNG_METHOD_GPTQ = 32,    /* rounding with error feedback (Frantar 2022) */
+    RUNG_METHOD_SMOOTH = 64,  /* factors from activations to weights (Xiao 2022): static, dynamic */
+    RUNG_METHOD_AWQ = 128,    /* factors by the activations' size (Lin 2023): weight-only */
+    RUNG_METHOD_HQQ = 256,    /* half-quadratic zero points (Badri 2023), no data: weight-only */
 } rung_method;
+
+/* What static quantization puts Q/DQ pairs at. */
+typedef enum rung_pairs {
+    RUNG_PAIRS_AUTO = 0, /* layers, where most of the model is attention; all otherwise */
+    RUNG_PAIRS_ALL,      /* every operator that has an integer form */
+    RUNG_PAIRS_LAYERS,   /* the inputs of layers with weights: all between them stays float */
+} rung_pairs;
 
 typedef struct rung_quant_options {
     size_t      size;        /* set by RUNG_QUANT_OPTIONS */
@@ -178,6 +188,10 @@ typedef struct rung_quant_options {
     /* These say aloud, against the qconfig, what false leaves open: affine activations, one weight
      * scale per output channel, all bits. */
     bool        act_affine, per_channel, full_range;
+    rung_pairs  pairs; /* static */
+    /* Dynamic and weight-only: samples for the methods that look at activations (smooth; gptq,
+     * awq); must outlive the call. NULL: none. Static quantization is given its own. */
+    struct rung_dataset *samples_of;
     /* Read by rung_quantize_mixed only. */
     double      max_drop; /* points of accuracy that may be lost on its `eval` */
     bool        fastest;  /* layers that are slower in int8 than in float here stay float */
@@ -219,7 +233,7 @@ RUNG_API rung_status rung_mixed_text(const rung_mixed *mixed, bool json, char **
                                      rung_error *err);
 RUNG_API void        rung_mixed_free(rung_mixed *mixed);
 
-/* Without data. Dynamic: int8 weights (ops of MatMul, Gemm, both as Linear, which is the default,
+/* Without calibration. Dynamic: int8 weights (ops of MatMul, Gemm, both as Linear, which is the default,
  * and Conv), activations ranged when the model runs. Weights: integer weights of MatMul, Gemm,
  * Gather and Conv, activations stay float. Of the options only those of weights, names and
  * preprocess are read. */

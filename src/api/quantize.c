@@ -11,7 +11,7 @@ struct rung_mixed {
     mixed_record *m;
 };
 
-/* What the modes work on: data is of STATIC only, wish (NULL: none) with its record too. */
+/* What the modes work on: data may be NULL for all but STATIC, wish (NULL: none) with its record too. */
 typedef struct job {
     mode              mode;
     const graph      *g;
@@ -19,6 +19,13 @@ typedef struct job {
     const mixed_wish *wish;
     mixed_record    **record;
 } job;
+
+enum {
+    STATIC_METHODS = RUNG_METHOD_NONE | RUNG_METHOD_EQUALIZE | RUNG_METHOD_BIAS | RUNG_METHOD_CLIP |
+                     RUNG_METHOD_ADAROUND | RUNG_METHOD_GPTQ | RUNG_METHOD_SMOOTH,
+    DYNAMIC_METHODS = RUNG_METHOD_NONE | RUNG_METHOD_SMOOTH,
+    WEIGHT_METHODS = RUNG_METHOD_NONE | RUNG_METHOD_GPTQ | RUNG_METHOD_AWQ | RUNG_METHOD_HQQ,
+};
 
 static rung_status check_static(const rung_quant_options *o, rung_error *err)
 {
@@ -29,8 +36,11 @@ static rung_status check_static(const rung_quant_options *o, rung_error *err)
     if (o->act_type != 0 && o->act_type != RUNG_U8 && o->act_type != RUNG_I8)
         return fail(err, RUNG_EARGUMENT, "activations can be uint8 or int8, not %s",
                     dtype_name(o->act_type));
-    if (o->methods >= 2 * RUNG_METHOD_GPTQ)
-        return fail(err, RUNG_EARGUMENT, "methods %#x are not of rung_method", o->methods);
+    if (o->methods & ~(unsigned)STATIC_METHODS)
+        return fail(err, RUNG_EARGUMENT, "methods %#x are not those of static quantization",
+                    o->methods);
+    if (o->pairs > RUNG_PAIRS_LAYERS)
+        return fail(err, RUNG_EARGUMENT, "pairs %d is not a rung_pairs", (int)o->pairs);
     if (o->weight_bits && (o->weight_bits < 2 || o->weight_bits > 8))
         return fail(err, RUNG_EARGUMENT, "weights of %d bits: 2 to 8 are possible", o->weight_bits);
     if (o->act_bits && (o->act_bits < 2 || o->act_bits > 8))
@@ -43,6 +53,20 @@ static rung_status check_static(const rung_quant_options *o, rung_error *err)
     if (o->n_threads < 0 || o->batch < 0 || o->n_exclude < 0 || o->n_ops < 0)
         return fail(err, RUNG_EARGUMENT,
                     "numbers of threads, samples and names must not be negative");
+    return RUNG_OK;
+}
+
+/* Methods of the modes that can do without data. */
+static rung_status check_methods(const rung_quant_options *o, bool weights, rung_error *err)
+{
+    const unsigned possible = weights ? WEIGHT_METHODS : DYNAMIC_METHODS;
+    const unsigned looking = RUNG_METHOD_SMOOTH | RUNG_METHOD_GPTQ | RUNG_METHOD_AWQ;
+    if (o->methods & ~possible)
+        return fail(err, RUNG_EARGUMENT, "methods %#x: %s quantization has %s", o->methods,
+                    weights ? "weight-only" : "dynamic", weights ? "gptq, awq and hqq" : "smooth");
+    if (o->methods & looking && !o->samples_of)
+        return fail(err, RUNG_EARGUMENT, "%s needs samples to look at activations",
+                    weights ? "gptq or awq" : "smooth");
     return RUNG_OK;
 }
 
@@ -62,7 +86,7 @@ static rung_status check_dataless(const rung_quant_options *o, bool weights, run
     if (o->block && (o->block < 16 || o->block > 256 || (o->block & (o->block - 1))))
         return fail(err, RUNG_EARGUMENT, "blocks of %d: 16, 32, 64, 128 or 256 are possible",
                     o->block);
-    return RUNG_OK;
+    return check_methods(o, weights, err);
 }
 
 static rung_status check_options(mode m, const rung_quant_options *o, rung_error *err)
@@ -82,8 +106,8 @@ static rung_status run(const job *j, const rung_quant_options *opt, graph **out,
 {
     rung_status st;
     switch (j->mode) {
-    case DYNAMIC: st = quantize_dynamic(j->g, opt, out, diag, err); break;
-    case WEIGHTS: st = quantize_weights(j->g, opt, out, diag, err); break;
+    case DYNAMIC: st = quantize_dynamic(j->g, j->data, opt, out, diag, err); break;
+    case WEIGHTS: st = quantize_weights(j->g, j->data, opt, out, diag, err); break;
     default:
         st = j->wish ? quantize_mixed(j->g, j->data, opt, j->wish, out, j->record, diag, err)
                      : quantize_static(j->g, j->data, opt, out, diag, err);
@@ -134,6 +158,7 @@ static rung_status quantize_plain(mode m, const rung_model *model, const rung_da
         return fail(err, RUNG_EARGUMENT, "rung_quantize: model%s and out must not be NULL",
                     m == STATIC ? ", data" : "");
     const rung_status st = options_copy(&opt, sizeof opt, options, "rung_quant_options", err);
+    data = m == STATIC ? data : opt.samples_of;
     const job j = { .mode = m, .g = model->g, .data = data ? data->d : NULL };
     return st == RUNG_OK ? quantize(&j, &opt, out, remarks, err) : st;
 }

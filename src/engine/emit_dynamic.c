@@ -62,21 +62,26 @@ static void take_input(const plan *p, draft *d, int i, int id, form f)
 
 rung_status emit_dynamic(plan *p, const plan_unit *u, rung_error *err)
 {
-    static const char kind[] = "product_u8s8";
     const dynamic_tail *t = u->tail;
-    const node *n = u->n, *last = t->add ? t->add : t->mul;
+    const char *kind = t->transposed ? "product_u8s8 transposed" : "product_u8s8";
+    const node *n = u->n, *last = t->add ? t->add : t->mul ? t->mul : n;
     const bool conv = is_op(n, "ConvInteger");
     const form f = conv ? FORM_LAST : FORM_PLAIN;
-    product_weights w = {constant_input(p, n, 1), t->w_scale, t->bias, NULL};
+    product_weights w = {t->w, t->w_scale, t->bias, t->transposed, NULL};
     draft d;
     step s = {0};
     rung_status st = draft_new(p, n, &d, err);
     if (st != RUNG_OK || (st = draft_output(p, &d, 0, last->outputs[0], f, err)) != RUNG_OK)
         return st;
-    d.l.n_in = 3; /* a draft has room for one more than the node's two */
-    take_input(p, &d, 0, n->inputs[0], f);
-    take_input(p, &d, 1, t->x_scale, FORM_PLAIN);
-    take_input(p, &d, 2, n->n_inputs > 2 ? n->inputs[2] : -1, FORM_PLAIN);
+    take_input(p, &d, 0, t->x_dq ? t->x_dq->inputs[0] : n->inputs[0], f);
+    d.l.n_in = t->x_dq ? 1 : 3; /* a draft has room for one more than the node's two */
+    if (t->x_dq) {
+        d.l.in[0].quantized = true;
+        quant_params(p, t->x_dq, &d.l.in[0].scale, &d.l.in[0].zero);
+    } else {
+        take_input(p, &d, 1, t->x_scale, FORM_PLAIN);
+        take_input(p, &d, 2, n->n_inputs > 2 ? n->inputs[2] : -1, FORM_PLAIN);
+    }
     if (!operand_has_elements(&d.l.in[0]))
         return fail(err, RUNG_EUNSUPPORTED, "its input is empty");
     if (!conv)

@@ -32,13 +32,16 @@ typedef struct slot {
     size_t offset;    /* of a root, in the plan's buffer */
 } slot;
 
-/* What stands behind an integer product of dynamic quantization: Cast, Mul by x_scale * w_scale,
- * Add of a bias; all of them vanish in its step. */
+/* An integer product whose result is float: that of dynamic quantization with Cast, Mul by x_scale *
+ * w_scale and Add of a bias behind it, or a MatMul or Gemm of dequantized operands with the Add. All
+ * of them vanish in its step. */
 typedef struct dynamic_tail {
-    const node *cast, *scales, *mul, *add; /* add = NULL: no bias */
+    const node *cast, *scales, *mul, *add; /* add = NULL: no bias; the others: of dynamic ones */
     bool        owns_scales;               /* nobody else uses x_scale * w_scale */
     int         x_scale;                   /* value id */
-    const tensor *w_scale, *bias;
+    const node *x_dq;                      /* of dequantized operands; NULL: dynamic */
+    bool        transposed;                /* the weight is [n, k] */
+    const tensor *w, *w_scale, *bias;
 } dynamic_tail;
 
 /* A constant as a kernel has packed it: shared by the steps that use it. */

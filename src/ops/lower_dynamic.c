@@ -63,8 +63,8 @@ rung_status lower_dynamic_quantize(const lowering *l, step *range, step *quantiz
 static product_q parameters(const product_step *p, void *const *bufs, int group)
 {
     const size_t column = (size_t)group * (size_t)p->shape.n;
-    return (product_q){.x_scale = *(const float *)bufs[1],
-                       .x_zero = p->has_zero ? *(const uint8_t *)bufs[2] : 0,
+    return (product_q){.x_scale = p->fixed ? p->x_scale : *(const float *)bufs[1],
+                       .x_zero = p->has_zero ? *(const uint8_t *)bufs[2] : p->x_zero,
                        .w_scale = p->scale + column,
                        .bias = p->bias ? p->bias + column : NULL};
 }
@@ -167,7 +167,8 @@ static rung_status pack(const lowering *l, product_step *p, product_weights *w, 
     const size_t channels = (size_t)n * (size_t)groups, all = channels * (size_t)k;
     char *packed = arena_zero(l->mem, (size_t)groups, p->group_bytes);
     int8_t *rows = mem_alloc(all);
-    rung_status st = packed && rows ? weight_rows(w, channels, (size_t)k / taps, taps, !p->is_conv,
+    const bool columns = !p->is_conv && !w->transposed;
+    rung_status st = packed && rows ? weight_rows(w, channels, (size_t)k / taps, taps, columns,
                                                   rows, err)
                                     : fail_memory(err, "packed weights", all);
     for (int g = 0; g < groups && st == RUNG_OK; g++)
@@ -183,18 +184,19 @@ static bool fits_int(const operand *o)
     return stored_count(o) <= INT32_MAX;
 }
 
-static rung_status matrix_shape(const lowering *l, const tensor *w, product_step *p,
+static rung_status matrix_shape(const lowering *l, const product_weights *w, product_step *p,
                                 rung_error *err)
 {
     const operand *x = &l->in[0];
-    if (w->rank != 2 || x->rank < 1 || x->channels_last || x->dims[x->rank - 1] != w->dims[0] ||
-        w->dims[0] < 1 || w->dims[1] < 1)
+    const int64_t k = w->w->dims[w->transposed], n = w->w->dims[!w->transposed];
+    if (w->w->rank != 2 || x->rank < 1 || x->channels_last || x->dims[x->rank - 1] != k || k < 1 ||
+        n < 1)
         return fail(err, RUNG_EUNSUPPORTED, "its operands are no matrices");
-    p->shape = (product_shape){.rows = stored_count(x) / (size_t)w->dims[0],
-                               .k = (int)w->dims[0],
-                               .n = (int)w->dims[1],
-                               .x_stride = (size_t)w->dims[0],
-                               .y_stride = (size_t)w->dims[1]};
+    p->shape = (product_shape){.rows = stored_count(x) / (size_t)k,
+                               .k = (int)k,
+                               .n = (int)n,
+                               .x_stride = (size_t)k,
+                               .y_stride = (size_t)n};
     return RUNG_OK;
 }
 
@@ -228,7 +230,7 @@ rung_status lower_product(const lowering *l, product_weights *w, step *s, rung_e
         return fail_memory(err, "a step", sizeof *p);
     if (!fits_int(&l->in[0]) || !fits_int(&l->out[0]) || tensor_count(w->w) > INT32_MAX)
         return fail(err, RUNG_EUNSUPPORTED, "a dimension does not fit int32");
-    rung_status st = conv ? conv_product_shape(l, w->w, p, err) : matrix_shape(l, w->w, p, err);
+    rung_status st = conv ? conv_product_shape(l, w->w, p, err) : matrix_shape(l, w, p, err);
     if (st != RUNG_OK)
         return st;
     const size_t n = (size_t)(conv ? p->conv.out_c : p->shape.n);
@@ -240,7 +242,10 @@ rung_status lower_product(const lowering *l, product_weights *w, step *s, rung_e
     if ((st = spread(l, w->scale, n, &p->scale, err)) != RUNG_OK ||
         (w->bias && (st = spread(l, w->bias, n, &p->bias, err)) != RUNG_OK))
         return st;
-    p->has_zero = !operand_absent(&l->in[2]);
+    p->fixed = l->in[0].quantized;
+    p->has_zero = !p->fixed && !operand_absent(&l->in[2]);
+    p->x_scale = l->in[0].scale;
+    p->x_zero = p->fixed ? l->in[0].zero : 0;
     p->out = l->n_in;
     *s = (step){.run = conv ? run_conv : run_matrix, .params = p};
     s->kernel = arena_printf(l->mem, "product_u8s8 %s", p->kernel->name);

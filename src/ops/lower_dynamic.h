@@ -23,6 +23,7 @@ typedef struct product_weights {
     const tensor *w;     /* int8, or uint8 around 128: a matrix [k, n], or a convolution's */
     const tensor *scale; /* float32: one number, or one for each output channel */
     const tensor *bias;  /* the same, or NULL */
+    bool transposed;     /* a matrix: it is [n, k] */
     const void *packed;  /* made from w where it is NULL; may be used again for the same matrix */
 } product_weights;
 typedef struct product_step {
@@ -31,13 +32,17 @@ typedef struct product_step {
     const void *packed;
     const float *scale, *bias; /* [groups * n]; bias may be NULL */
     bool has_zero;
+    bool fixed;    /* the activations' parameters are constant: x_scale, x_zero */
+    float x_scale;
+    int x_zero;
     int out;
     /* Convolutions: rows are gathered, `chunk` at once. */
     bool is_conv;
     conv_shape conv;
     size_t group_bytes, chunk;
 } product_step;
-/* in: codes (uint8), their scale, their zero point (may be absent); out: float32. */
+/* in: codes (uint8); quantized: with constant parameters; otherwise their scale and zero point (may
+ * be absent) follow as operands. out: float32. */
 rung_status lower_product(const lowering *l, product_weights *w, step *s, rung_error *err);
 
 #endif

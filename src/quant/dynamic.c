@@ -8,8 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "graph/pass.h"
+#include "graph/rewrite.h"
 #include "quant/edit.h"
+#include "quant/rescale.h"
+
+static const char *const defaults[] = { "MatMul", "Gemm", NULL };
 
 typedef struct activation {
     int codes, scale, zero;
@@ -199,7 +204,6 @@ static void convert(dynamic *d, size_t index)
 
 static rung_status run(dynamic *d, rung_error *err)
 {
-    static const char *const defaults[] = { "MatMul", "Gemm", NULL };
     edit *e = &d->e;
     d->activations = arena_zero(e->mem, e->n_values + 1, sizeof *d->activations);
     d->weights = arena_zero(e->mem, e->n_values + 1, sizeof *d->weights);
@@ -225,11 +229,39 @@ static rung_status run(dynamic *d, rung_error *err)
                 "constant float32 weight that this mode takes");
 }
 
-rung_status quantize_dynamic(const graph *g, const rung_quant_options *opt, graph **out,
-                             diagnostics *diag, rung_error *err)
+/* Of the products that will be quantized. */
+static rung_status smooth(const graph *g, dataset *data, const rung_quant_options *opt, graph **out,
+                          diagnostics *diag, rung_error *err)
+{
+    edit look = { .opt = opt };
+    bool *wanted = NULL;
+    rung_status st;
+    if ((st = graph_clone(g, out, err)) != RUNG_OK || (st = rewrite_prepare(*out, err)) != RUNG_OK)
+        return st;
+    look.g = *out;
+    wanted = mem_zero(look.g->n_nodes + 1, sizeof *wanted);
+    for (size_t i = 0; wanted && i < look.g->n_nodes; i++)
+        wanted[i] = edit_selects(&look, &look.g->nodes[i], defaults);
+    st = wanted ? smooth_products(look.g, data, opt, wanted, true, diag, err)
+                : fail_memory(err, "smoothing", look.g->n_nodes);
+    mem_free(wanted);
+    return st;
+}
+
+rung_status quantize_dynamic(const graph *g, dataset *data, const rung_quant_options *opt,
+                             graph **out, diagnostics *diag, rung_error *err)
 {
     dynamic d = { .any = false };
-    rung_status st = edit_begin(&d.e, g, opt, diag, err);
+    graph *smoothed = NULL;
+    rung_status st = RUNG_OK;
+    if (data && !(opt->methods & RUNG_METHOD_NONE))
+        st = smooth(g, data, opt, &smoothed, diag, err);
+    if (st != RUNG_OK) {
+        graph_free(smoothed);
+        return st;
+    }
+    st = edit_begin(&d.e, smoothed ? smoothed : g, opt, diag, err);
+    graph_free(smoothed);
     if (st == RUNG_OK)
         st = run(&d, err);
     const char *text = opt->per_tensor ? "rung " RUNG_VERSION " dynamic weights=int8 per-tensor"

@@ -35,10 +35,15 @@ static bool is_excluded(const placer *p, const node *n)
            matches_any(p->opt->exclude, p->opt->n_exclude, n, true);
 }
 
+bool options_allow(const rung_quant_options *opt, const node *n)
+{
+    return n->op && !n->dead && !matches_any(opt->exclude, opt->n_exclude, n, true) &&
+           (!opt->n_ops || matches_any(opt->ops, opt->n_ops, n, false));
+}
+
 static bool is_allowed(const placer *p, const node *n)
 {
-    return n->op && !n->dead && !is_excluded(p, n) &&
-           (!p->opt->n_ops || matches_any(p->opt->ops, p->opt->n_ops, n, false));
+    return options_allow(p->opt, n) && !is_excluded(p, n);
 }
 
 static bool is_float_activation(const placer *p, int v)
@@ -92,7 +97,8 @@ static void choose_compute(placer *p)
     char label[NODE_LABEL_SIZE];
     for (size_t i = 0; i < p->g->n_nodes; i++) {
         const node *n = &p->g->nodes[i];
-        if (!is_allowed(p, n) || !is_compute(n) || n->n_outputs < 1 || n->outputs[0] < 0)
+        if (!is_allowed(p, n) || !is_compute(n) || n->n_outputs < 1 || n->outputs[0] < 0 ||
+            (p->opt->pairs == RUNG_PAIRS_LAYERS && weight_of(p->g, n) < 0))
             continue;
         const char *trouble = compute_trouble(p, n);
         p->quantized[i] = !trouble;
@@ -213,7 +219,8 @@ static void put_compute(placer *p)
         if (!p->quantized[i] || p->absorbed[i])
             continue;
         put_inputs(p, n);
-        put_output(p, n);
+        if (p->opt->pairs != RUNG_PAIRS_LAYERS)
+            put_output(p, n);
     }
 }
 
@@ -362,9 +369,11 @@ rung_status place_pairs(const graph *g, const value_info *info, const rung_quant
                                : fail_memory(err, "placing Q/DQ pairs", sizeof p);
     if (st == RUNG_OK) {
         choose_compute(&p);
-        choose_absorbed(&p);
+        if (opt->pairs != RUNG_PAIRS_LAYERS)
+            choose_absorbed(&p);
         put_compute(&p);
-        spread(&p);
+        if (opt->pairs != RUNG_PAIRS_LAYERS)
+            spread(&p);
         join_concats(&p);
         name_roots(&p);
     }

@@ -27,11 +27,12 @@ rung_status quantize_mixed(const graph *g, dataset *data, const rung_quant_optio
                            const mixed_wish *wish, graph **out, mixed_record **record,
                            diagnostics *diag, rung_error *err);
 
-/* Without calibration: int8 weights and activations ranged at run time, or integer weights only. */
-rung_status quantize_dynamic(const graph *g, const rung_quant_options *opt, graph **out,
-                             diagnostics *diag, rung_error *err);
-rung_status quantize_weights(const graph *g, const rung_quant_options *opt, graph **out,
-                             diagnostics *diag, rung_error *err);
+/* int8 weights and activations ranged at run time, or integer weights only; data: samples for
+ * methods, NULL: none. */
+rung_status quantize_dynamic(const graph *g, dataset *data, const rung_quant_options *opt,
+                             graph **out, diagnostics *diag, rung_error *err);
+rung_status quantize_weights(const graph *g, dataset *data, const rung_quant_options *opt,
+                             graph **out, diagnostics *diag, rung_error *err);
 
 /* --- parts of static quantization, in their order --------------------------------------------- */
 
@@ -60,6 +61,9 @@ typedef struct placement {
     int        channel_axis; /* PLACE_WEIGHT: output channels, whatever the scales */
     int        input, weight; /* PLACE_BIAS: values whose scales it multiplies */
 } placement;
+
+/* Whether names and operator types of opt leave n to be quantized. */
+bool options_allow(const rung_quant_options *opt, const node *n);
 
 /* placements: [g->n_values]. skip_node[i] (by node index, NULL: none): stays float. quantized[i]
  * (by node index): node i works on quantized operands. */

@@ -4,6 +4,7 @@
 #include "graph/rewrite.h"
 #include "quant/method.h"
 #include "quant/mixed.h"
+#include "quant/rescale.h"
 
 static rung_status begin(recipe *r, rung_error *err)
 {
@@ -157,7 +158,9 @@ static rung_status quantize(const graph *g, dataset *data, const rung_quant_opti
         (st = rewrite_prepare(r.g, err)) != RUNG_OK || (st = split_roles(r.g, err)) != RUNG_OK)
         goto done;
     qconfig_report_unused(rules, r.g, diag);
-    if ((st = methods_apply(&r, data, err)) != RUNG_OK ||
+    settle_pairs(r.g, qconfig_is_preset(rules), &own);
+    if ((st = smooth_static(r.g, data, &own, diag, err)) != RUNG_OK ||
+        (st = methods_apply(&r, data, err)) != RUNG_OK ||
         (st = finish(&r, g, data, p, err)) != RUNG_OK)
         goto done;
     *out = r.g;

@@ -221,8 +221,8 @@ static void choose_format(weights_only *d, const rung_quant_options *opt)
     d->block = opt->block ? opt->block : bits == 4 ? DEFAULT_BLOCK : 0;
 }
 
-rung_status quantize_weights(const graph *g, const rung_quant_options *opt, graph **out,
-                             diagnostics *diag, rung_error *err)
+rung_status quantize_weights(const graph *g, dataset *data, const rung_quant_options *opt,
+                             graph **out, diagnostics *diag, rung_error *err)
 {
     weights_only d = { .any = false };
     choose_format(&d, opt);

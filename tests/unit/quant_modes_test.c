@@ -202,11 +202,11 @@ static void names_choose(void **state)
     graph *q = quantized(g, quantize_dynamic, &opt);
     assert_int_equal(kit_count(q, "MatMulInteger"), 1);
     assert_int_equal(kit_count(q, "MatMul"), 1);
-    assert_fails(quantize_dynamic(q, &opt, &none, NULL, err), RUNG_EARGUMENT, "quantized already");
+    assert_fails(quantize_dynamic(q, NULL, &opt, &none, NULL, err), RUNG_EARGUMENT, "quantized already");
     assert_null(none);
     opt.exclude = all;
-    assert_fails(quantize_dynamic(g, &opt, &none, NULL, err), RUNG_EARGUMENT, "nothing is left");
-    assert_fails(quantize_weights(g, &opt, &none, NULL, err), RUNG_EARGUMENT, "nothing is left");
+    assert_fails(quantize_dynamic(g, NULL, &opt, &none, NULL, err), RUNG_EARGUMENT, "nothing is left");
+    assert_fails(quantize_weights(g, NULL, &opt, &none, NULL, err), RUNG_EARGUMENT, "nothing is left");
     graph_free(g);
     graph_free(q);
 }
@@ -448,7 +448,7 @@ static void memory_may_be_out(void **state)
             rung_error err = { "" };
             mem_fail_after(n);
             rung_status st = mode ? quantize_weights(g, &four, &q, NULL, &err)
-                                  : quantize_dynamic(g, &plain, &q, NULL, &err);
+                                  : quantize_dynamic(g, NULL, &plain, &q, NULL, &err);
             assert_true((st == RUNG_OK) == (q != NULL));
             if (st == RUNG_OK)
                 st = engine_create(q, &opt, &e, &err);
