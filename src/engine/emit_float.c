@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "nn/nn.h"
-#include "ops/lower.h"
+#include "ops/lower_wide.h"
 
 /* Constants behind a DQ (weight-only models) are made now, so that they can be packed. */
 static rung_status float_inputs(plan *p, draft *d, form f, rung_error *err)
@@ -104,10 +104,23 @@ static bool quantizes_planes(const plan *p, const node *n)
     return all;
 }
 
+/* Whether x is made by a DequantizeLinear of codes, whose parameters then are those of `codes`. */
+static bool is_dequantized(const plan *p, int x, operand *codes)
+{
+    if (!value_is_quantized_source(p, x))
+        return false;
+    const node *dq = &p->g->nodes[p->g->values[x].producer];
+    codes->quantized = true;
+    return quant_params(p, dq, &codes->scale, &codes->zero);
+}
+
+/* Codes behind codes, in other parameters or of another width, need no float32 between them. */
 rung_status emit_quantize(plan *p, const node *n, rung_error *err)
 {
     draft d;
-    const int x = n->inputs[0], y = n->outputs[0];
+    int x = n->inputs[0];
+    const int y = n->outputs[0];
+    operand codes = {0};
     float scale;
     int zero;
     if (!quant_params(p, n, &scale, &zero) || p->info[x].type != RUNG_F32 ||
@@ -116,20 +129,27 @@ rung_status emit_quantize(plan *p, const node *n, rung_error *err)
     rung_status st = draft_new(p, n, &d, err);
     if (st != RUNG_OK)
         return st;
+    const bool rescales = is_dequantized(p, x, &codes);
+    if (rescales)
+        x = p->g->nodes[p->g->values[x].producer].inputs[0];
     const form f = p->constant[x] ? FORM_PLAIN : slot_prefers(p, x);
+    const bool planes = !rescales && f == FORM_PLAIN && quantizes_planes(p, n);
     d.l.n_in = 1;
     d.in_values[0] = x;
     d.in_forms[0] = f;
     d.l.in[0] = operand_of(p, x, f);
-    st = draft_output(p, &d, 0, y, f == FORM_PLAIN && quantizes_planes(p, n) ? FORM_LAST : f, err);
-    d.l.out[0].type = RUNG_U8;
+    d.l.in[0].quantized = rescales;
+    d.l.in[0].scale = codes.scale;
+    d.l.in[0].zero = codes.zero;
+    st = draft_output(p, &d, 0, y, planes ? FORM_LAST : f, err);
     d.l.out[0].quantized = true;
     d.l.out[0].scale = scale;
     d.l.out[0].zero = zero;
+    d.l.q_hi = stored_top(&d.l.out[0]);
     step s = {0};
     if (st == RUNG_OK)
-        st = lower_quantize(&d.l, &s, err);
-    return st == RUNG_OK ? draft_add(p, &d, &s, false, err) : st;
+        st = rescales ? lower_rescale(&d.l, &s, err) : lower_quantize(&d.l, &s, err);
+    return st == RUNG_OK ? draft_add(p, &d, &s, rescales, err) : st;
 }
 
 rung_status emit_dequantize(plan *p, const node *n, form f, rung_error *err)

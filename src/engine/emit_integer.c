@@ -3,7 +3,8 @@
 
 #include <math.h>
 
-#include "kernels/kernels.h"
+#include "kernels/arith.h"
+#include "ops/lower_wide.h"
 
 /* One zero point for the whole constant: what weights of integer kernels have. */
 static rung_status constant_zero(const plan *p, const node *dq, operand *o, rung_error *err)
@@ -81,11 +82,8 @@ static void absorb_clamp(const plan *p, const plan_unit *u, lowering *l)
     if (!u->clamp || !clamp_bounds(p, u->clamp, &lo, &hi))
         return;
     const operand *o = &l->out[0];
-    uint8_t q[2];
-    const float bounds[2] = {lo, hi};
-    quantize_u8[0].run(bounds, 2, o->scale, o->zero, 0, 255, q);
-    l->q_lo = q[0];
-    l->q_hi = q[1];
+    l->q_lo = quantize_code(lo, o->scale, o->zero, 0, stored_top(o));
+    l->q_hi = quantize_code(hi, o->scale, o->zero, 0, stored_top(o));
 }
 
 rung_status emit_integer(plan *p, const plan_unit *u, rung_error *err)
@@ -106,8 +104,10 @@ rung_status emit_integer(plan *p, const plan_unit *u, rung_error *err)
     }
     if (st != RUNG_OK)
         return st;
+    d.l.q_hi = stored_top(&d.l.out[0]);
     absorb_clamp(p, u, &d.l);
     step s = {0};
-    st = u->n->op->lower(&d.l, &s, err);
+    if ((st = lower_checks_wide(&d.l, u->n->op, err)) == RUNG_OK)
+        st = u->n->op->lower(&d.l, &s, err);
     return st == RUNG_OK ? draft_add(p, &d, &s, true, err) : st;
 }

@@ -11,8 +11,8 @@
 #include "ops/step.h"
 
 /* How a value may lie in memory. A value of rank < 3 has no FORM_LAST of its own (it is
- * FORM_PLAIN); only int8 tensors have a FORM_RAW of their own: their other forms hold q + 128 as
- * uint8. */
+ * FORM_PLAIN); only int8 and int16 tensors have a FORM_RAW of their own: their other forms hold
+ * q + 128 as uint8, q + 32768 as uint16. */
 typedef enum form {
     FORM_PLAIN = 0, /* row-major, ONNX order */
     FORM_LAST,      /* N, spatial..., C */
@@ -134,7 +134,7 @@ void plan_free(plan *p);
 /* --- plan_groups.c --- */
 rung_status plan_groups(plan *p, rung_error *err);
 /* The parameters of a Q or DQ node that the integer steps can use: constant, one scale > 0, one
- * zero point of the 8-bit type. The zero point is given in the stored form (int8: + 128). */
+ * zero point of an 8- or 16-bit type. The zero point is given in the stored form (int8: + 128). */
 bool quant_params(const plan *p, const node *n, float *scale, int *zero);
 /* The bounds of a Relu or Clip; false: another node, or bounds that are not constant. */
 bool clamp_bounds(const plan *p, const node *n, float *lo, float *hi);

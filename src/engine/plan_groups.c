@@ -34,10 +34,10 @@ bool quant_params(const plan *p, const node *n, float *scale, int *zero)
     if (!s || s->type != RUNG_F32 || tensor_count(s) != 1 || node_int(n, "block_size", 0) != 0)
         return false;
     const dtype type = p->info[coded].type;
-    if (type != RUNG_U8 && type != RUNG_I8)
+    if (type != RUNG_U8 && type != RUNG_I8 && type != RUNG_U16 && type != RUNG_I16)
         return false;
     *scale = (float)tensor_get(s, 0);
-    *zero = type == RUNG_I8 ? 128 : 0;
+    *zero = type == RUNG_I8 ? 1 << 7 : type == RUNG_I16 ? 1 << 15 : 0;
     if (n->n_inputs > 2 && n->inputs[2] >= 0) {
         const tensor *z = constant_input(p, n, 2);
         if (!z || z->type != type || tensor_count(z) != 1)
@@ -161,8 +161,8 @@ static const char *inputs_not_integer(const plan *p, const node *n)
         else if (producer < 0 || !is_dequantize(&p->g->nodes[producer]))
             return arena_printf(p->mem, "its input '%s' is not quantized", p->g->values[v].name);
         else if (!p->constant[p->g->nodes[producer].inputs[0]])
-            return arena_printf(p->mem, "its input '%s' is not quantized to 8 bits per tensor",
-                                p->g->values[v].name);
+            return arena_printf(p->mem, "its input '%s' is not quantized to 8 or 16 bits per "
+                                "tensor", p->g->values[v].name);
     }
     return any ? NULL : "none of its inputs is a quantized activation";
 }

@@ -10,7 +10,7 @@ form form_of(const plan *p, int id, form f)
     const value_info *info = &p->info[id];
     if (f == FORM_LAST && info->rank < 3)
         return FORM_PLAIN;
-    if (f == FORM_RAW && info->type != RUNG_I8)
+    if (f == FORM_RAW && info->type != RUNG_I8 && info->type != RUNG_I16)
         return FORM_PLAIN;
     return f;
 }
@@ -102,7 +102,7 @@ static rung_status convert(plan *p, int id, int from, form f, int *out, rung_err
     operand in = operand_of(p, id, p->slots[from].f), to = operand_of(p, id, f);
     in.constant = to.constant = NULL;
     if (p->slots[from].f == FORM_RAW)
-        in.type = RUNG_I8;
+        in.type = p->info[id].type;
     const lowering l = {.n = n,
                         .in = &in,
                         .n_in = 1,

@@ -20,8 +20,8 @@ operand operand_of(const plan *p, int id, form f)
     memcpy(o.dims, info->dims, sizeof o.dims);
     if (o.constant)
         o.channels_last = false;
-    else if (o.type == RUNG_I8 && f != FORM_RAW)
-        o.type = RUNG_U8;
+    else if (f != FORM_RAW && (o.type == RUNG_I8 || o.type == RUNG_I16))
+        o.type = o.type == RUNG_I8 ? RUNG_U8 : RUNG_U16;
     return o;
 }
 

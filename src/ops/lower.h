@@ -1,5 +1,6 @@
 /* The integer steps: what op_def.lower of the operators is made of. Each fills a step for a
- * lowering whose activations are quantized (stored as uint8) and whose weights are int8 constants;
+ * lowering whose activations are quantized (stored as uint8 or, where lower_checks_wide of
+ * lower_wide.h allows it, uint16) and whose weights are int8 constants;
  * it returns RUNG_EUNSUPPORTED with the reason where there is no kernel for the case (the node
  * stays float) and RUNG_EMODEL, naming the tensor, where the arithmetic could overflow. Parameters
  * and packed weights are put in l->mem. The parameter structs are public to those who print steps
@@ -7,7 +8,7 @@
 #ifndef RUNG_OPS_LOWER_H
 #define RUNG_OPS_LOWER_H
 
-#include "kernels/kernels.h"
+#include "kernels/wide.h"
 #include "ops/step.h"
 
 /* --- lower_conv.c: Conv, ConvTranspose, Gemm, MatMul --- */
@@ -31,9 +32,10 @@ rung_status lower_gemm(const lowering *l, step *s, rung_error *err); /* Gemm and
  * its indices times the strides. */
 typedef struct binary_step {
     const binary_kernel *kernel;
-    binary_q q;
-    bool swapped;                     /* a is operand 1 */
-    const uint8_t *a_const, *b_const; /* constants in stored form; NULL: an operand */
+    const wide_binary_kernel *wide_kernel; /* instead, where an operand has 16 bits; else NULL */
+    wide_binary_q q;
+    bool swapped;                  /* a is operand 1 */
+    const void *a_const, *b_const; /* constants in stored form; NULL: an operand */
     int rank;                         /* outer dims */
     int64_t outer[RUNG_MAX_RANK], a_strides[RUNG_MAX_RANK], b_strides[RUNG_MAX_RANK];
     size_t n_rows, n;
@@ -73,7 +75,10 @@ typedef struct move_part {
     int in, out;               /* numbers of the step's buffers; in = -1: reads `fill` */
     size_t x_offset, y_offset; /* in elements */
     copy_shape shape;
-    const uint8_t *table; /* applied to each element on its way; NULL: none (elem is 1 otherwise) */
+    /* What happens to a code on its way: one of these, or nothing. */
+    const uint8_t *table;     /* 8 bits (elem is 1) */
+    const rescale_q *rescale; /* 16 bits on one side or both */
+    bool flip;                /* int16 and its stored form */
 } move_part;
 typedef struct move_step {
     int n_parts; /* they write disjoint places */
@@ -102,6 +107,8 @@ typedef struct resize_step {
     const int32_t *rows, *cols;            /* nearest; else NULL */
     const resize_tap *row_taps, *col_taps; /* linear; else NULL */
     pool_q q;
+    rescale_q rescale; /* in place of q where an operand has 16 bits */
+    bool wide;
     int out; /* the output's place among the step's buffers */
 } resize_step;
 rung_status lower_resize(const lowering *l, step *s, rung_error *err);

@@ -1,5 +1,5 @@
 /* Add, Sub and Mul of quantized operands, broadcast in every way ONNX knows. */
-#include "ops/lower.h"
+#include "ops/lower_wide.h"
 
 #include <math.h>
 #include <string.h>
@@ -13,9 +13,10 @@ typedef struct axes_of {
 static void run_binary(const step *s, void *const *bufs, void *scratch, int thread, int n_threads)
 {
     const binary_step *p = s->params;
-    const uint8_t *a = p->a_const ? p->a_const : bufs[p->swapped];
-    const uint8_t *b = p->b_const ? p->b_const : bufs[!p->swapped];
-    uint8_t *y = bufs[2];
+    const char *a = p->a_const ? p->a_const : bufs[p->swapped];
+    const char *b = p->b_const ? p->b_const : bufs[!p->swapped];
+    char *y = bufs[2];
+    const wide_binary_q *q = &p->q;
     size_t row, end_row, first, end;
     const bool by_rows = p->n_rows >= (size_t)n_threads;
     kernel_share(by_rows ? p->n_rows : p->n, by_rows ? 1 : 64, thread, n_threads, &first, &end);
@@ -26,16 +27,20 @@ static void run_binary(const step *s, void *const *bufs, void *scratch, int thre
         end = p->n;
     }
     for (; row < end_row && first < end; row++) {
-        int64_t at_a = 0, at_b = 0;
+        size_t at_a = first, at_b = p->b_step ? first : 0;
         size_t rest = row;
         for (int i = p->rank - 1; i >= 0; i--) {
-            const int64_t k = (int64_t)(rest % (size_t)p->outer[i]);
+            const size_t k = rest % (size_t)p->outer[i];
             rest /= (size_t)p->outer[i];
-            at_a += k * p->a_strides[i];
-            at_b += k * p->b_strides[i];
+            at_a += k * (size_t)p->a_strides[i];
+            at_b += k * (size_t)p->b_strides[i];
         }
-        p->kernel->run(a + at_a + first, b + at_b + (p->b_step ? first : 0), p->b_step, end - first,
-                       &p->q, y + row * p->n + first);
+        const void *from_a = a + (at_a << q->a_wide), *from_b = b + (at_b << q->b_wide);
+        void *to = y + ((row * p->n + first) << q->y_wide);
+        if (p->wide_kernel)
+            p->wide_kernel->run(from_a, from_b, p->b_step, end - first, q, to);
+        else
+            p->kernel->run(from_a, from_b, p->b_step, end - first, &q->q, to);
     }
 }
 
@@ -90,15 +95,15 @@ static void merge(axes_of *x)
 }
 
 /* A constant in stored form and storage order; an operand that is none: NULL. */
-static rung_status constant_codes(const lowering *l, const operand *o, const uint8_t **out,
+static rung_status constant_codes(const lowering *l, const operand *o, const void **out,
                                   rung_error *err)
 {
     *out = NULL;
     if (!o->constant)
         return RUNG_OK;
     const operand *y = &l->out[0];
-    const size_t n = stored_count(o);
-    uint8_t *codes = arena_alloc(l->mem, n);
+    const size_t n = stored_count(o), size = operand_is_wide(o) ? 2 : 1;
+    uint8_t *codes = arena_zero(l->mem, n, size);
     if (!codes)
         return fail_memory(err, "a constant", n);
     operand wide = *y, stored;
@@ -106,20 +111,22 @@ static rung_status constant_codes(const lowering *l, const operand *o, const uin
         wide.dims[k] = k < y->rank - o->rank ? 1 : o->dims[k - (y->rank - o->rank)];
     stored = wide;
     wide.channels_last = false;
-    copy_shape c = {.rank = y->rank, .elem = 1};
+    copy_shape c = {.rank = y->rank, .elem = (int)size};
     memcpy(c.dims, wide.dims, sizeof wide.dims);
     stored_strides(&wide, c.x_strides);
     stored_strides(&stored, c.y_strides);
     copy_strided(&c, o->constant->data, codes, 0, 1);
     for (size_t i = 0; o->type == RUNG_I8 && i < n; i++)
         codes[i] ^= 0x80;
+    for (size_t i = 0; o->type == RUNG_I16 && i < n; i++)
+        ((uint16_t *)(void *)codes)[i] ^= 0x8000;
     *out = codes;
     return RUNG_OK;
 }
 
 static rung_status check_operand(const operand *o, rung_error *err)
 {
-    if (!o->quantized || (o->type != RUNG_U8 && o->type != RUNG_I8) ||
+    if (!o->quantized || (o->type != RUNG_U8 && o->type != RUNG_I8 && !operand_is_wide(o)) ||
         (o->constant && o->n_scales != 1))
         return fail(err, RUNG_EUNSUPPORTED, "its operand '%s' is not quantized per tensor",
                     o->name);
@@ -129,17 +136,20 @@ static rung_status check_operand(const operand *o, rung_error *err)
 static void binary_params(const lowering *l, binary_step *p)
 {
     const operand *a = &l->in[p->swapped], *b = &l->in[!p->swapped], *y = &l->out[0];
-    p->q = (binary_q){.a_scale = a->scale,
-                      .b_scale = b->scale,
-                      .y_scale = y->scale,
-                      .a_zero = a->zero + (a->type == RUNG_I8 ? 128 : 0),
-                      .b_zero = b->zero + (b->type == RUNG_I8 ? 128 : 0),
-                      .y_zero = y->zero,
-                      .lo = l->q_lo,
-                      .hi = l->q_hi};
+    p->q = (wide_binary_q){.q = {.a_scale = a->scale,
+                                 .b_scale = b->scale,
+                                 .y_scale = y->scale,
+                                 .a_zero = stored_zero(a),
+                                 .b_zero = stored_zero(b),
+                                 .y_zero = y->zero,
+                                 .lo = l->q_lo,
+                                 .hi = l->q_hi},
+                           .a_wide = operand_is_wide(a),
+                           .b_wide = operand_is_wide(b),
+                           .y_wide = operand_is_wide(y)};
     /* a - b is a + (-b): the formula of Add holds for a negative scale too. */
     if (strcmp(l->n->op_type, "Sub") == 0)
-        *(p->swapped ? &p->q.a_scale : &p->q.b_scale) *= -1;
+        *(p->swapped ? &p->q.q.a_scale : &p->q.q.b_scale) *= -1;
 }
 
 /* Along the inner axis a has stride 1, b 1 or 0: the operands change places for that. */
@@ -191,13 +201,20 @@ rung_status lower_binary(const lowering *l, step *s, rung_error *err)
     binary_loops(&x, p);
     binary_params(l, p);
     const bool mul = strcmp(l->n->op_type, "Mul") == 0;
+    const bool wide = lowering_is_wide(l);
     p->kernel = mul ? KERNEL_PICK(mul_u8) : KERNEL_PICK(add_u8);
+    if (wide)
+        p->wide_kernel = mul ? KERNEL_PICK(mul_wide) : KERNEL_PICK(add_wide);
     if ((st = constant_codes(l, &l->in[p->swapped], &p->a_const, err)) != RUNG_OK ||
         (st = constant_codes(l, &l->in[!p->swapped], &p->b_const, err)) != RUNG_OK)
         return st;
-    const char *name = arena_printf(l->mem, "%s_u8 %s", mul ? "mul" : "add", p->kernel->name);
+    const char *name = arena_printf(l->mem, "%s_%s %s", mul ? "mul" : "add", wide ? "u16" : "u8",
+                                    wide ? p->wide_kernel->name : p->kernel->name);
     if (!name)
         return fail_memory(err, "a name", 1);
-    *s = (step){.kernel = name, .run = run_binary, .params = p, .in_place = true};
+    *s = (step){.kernel = name,
+                .run = run_binary,
+                .params = p,
+                .in_place = operand_is_wide(&l->in[0]) == operand_is_wide(y)};
     return RUNG_OK;
 }

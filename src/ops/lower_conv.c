@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ops/lower_wide.h"
 #include "ops/window.h"
 
 /* Far above what memory holds; below what 64 bits count in multiply-accumulates. */
@@ -122,7 +123,8 @@ static rung_status refuse_overflow(const lowering *l, int c, int64_t sum, const 
                                    rung_error *err)
 {
     const int64_t b = bias ? llabs((int64_t)bias[c]) : 0;
-    if (255 * sum + b <= INT32_MAX)
+    /* of 16-bit operands the high part takes 1/256 of the low one and of the bias */
+    if (255 * sum + (lowering_is_wide(l) ? INT32_MAX / 256 + b / 256 + 2 : b) <= INT32_MAX)
         return RUNG_OK;
     return fail(err, RUNG_EMODEL, "channel %d of weight '%s' could overflow the int32 accumulator",
                 c, l->in[1].name);
@@ -166,6 +168,10 @@ static rung_status check_transposed(const lowering *l, const int8_t *w, const co
 static rung_status finish(const lowering *l, const conv_kernel *kernel, const conv_shape *shape,
                           const int8_t *w, const int32_t *bias, step *s, rung_error *err)
 {
+    const float *mult = NULL;
+    rung_status st = make_mult(l, shape->out_c, &mult, err);
+    if (st != RUNG_OK || lowering_is_wide(l))
+        return st == RUNG_OK ? lower_wide_conv(l, shape, w, bias, mult, s, err) : st;
     conv_step *c = arena_zero(l->mem, 1, sizeof *c);
     const size_t size = kernel->packed_size(shape);
     void *packed = arena_zero(l->mem, size + 1, 1);
@@ -174,13 +180,10 @@ static rung_status finish(const lowering *l, const conv_kernel *kernel, const co
         return fail_memory(err, "packed weights", size);
     *c = (conv_step){.kernel = kernel,
                      .shape = *shape,
-                     .q = {.zero = l->out[0].zero, .lo = l->q_lo, .hi = l->q_hi},
+                     .q = {.mult = mult, .zero = l->out[0].zero, .lo = l->q_lo, .hi = l->q_hi},
                      .x_zero = l->in[0].zero,
                      .out = l->n_in,
                      .packed = packed};
-    const rung_status st = make_mult(l, shape->out_c, &c->q.mult, err);
-    if (st != RUNG_OK)
-        return st;
     kernel->pack(shape, w, bias, c->x_zero, packed);
     *s = (step){
         .kernel = name, .run = run_conv, .params = c, .scratch_bytes = kernel->scratch_size(shape)};

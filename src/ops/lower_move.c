@@ -4,12 +4,40 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ops/lower_wide.h"
 #include "ops/move.h"
 
 /* --- running --------------------------------------------------------------------------------- */
 
-/* copy_strided with a table on the way: rows of the last axis, shared by threads. */
-static void copy_mapped(const move_part *p, const uint8_t *x, uint8_t *y, int thread, int n_threads)
+/* Bytes of a code that is changed on its way. */
+static int code_size(const move_part *p, bool from)
+{
+    const rescale_q *r = p->rescale;
+    return 1 + (r ? (from ? r->x_wide : r->y_wide) : p->flip);
+}
+
+/* n codes in a row; distances in elements. */
+static void map_codes(const move_part *p, const char *x, int64_t xs, char *y, int64_t ys, size_t n)
+{
+    const bool close = xs == 1 && ys == 1;
+    if (p->table && close)
+        KERNEL_PICK(table_u8)->run((const uint8_t *)x, n, p->table, (uint8_t *)y);
+    else if (p->table)
+        for (int64_t i = 0; i < (int64_t)n; i++)
+            ((uint8_t *)y)[i * ys] = p->table[((const uint8_t *)x)[i * xs]];
+    else if (p->flip)
+        for (int64_t i = 0; i < (int64_t)n; i++)
+            ((uint16_t *)(void *)y)[i * ys] = ((const uint16_t *)(const void *)x)[i * xs] ^ 0x8000;
+    else if (close)
+        KERNEL_PICK(rescale_wide)->run(x, n, p->rescale, y);
+    else
+        for (int64_t i = 0; i < (int64_t)n; i++)
+            rescale_wide[0].run(x + i * xs * (1 << p->rescale->x_wide), 1, p->rescale,
+                                y + i * ys * (1 << p->rescale->y_wide));
+}
+
+/* copy_strided that changes codes on the way: rows of the last axis, shared by threads. */
+static void copy_mapped(const move_part *p, const char *x, char *y, int thread, int n_threads)
 {
     const copy_shape *c = &p->shape;
     const int last = c->rank - 1;
@@ -21,20 +49,15 @@ static void copy_mapped(const move_part *p, const uint8_t *x, uint8_t *y, int th
     kernel_share(rows, 1, thread, n_threads, &first, &end);
     for (size_t row = first; row < end; row++) {
         size_t rest = row;
-        const uint8_t *from = x;
-        uint8_t *to = y;
+        int64_t from = 0, to = 0;
         for (int i = last - 1; i >= 0; i--) {
             const int64_t k = (int64_t)(rest % (size_t)c->dims[i]);
             rest /= (size_t)c->dims[i];
             from += k * c->x_strides[i];
             to += k * c->y_strides[i];
         }
-        if (xs == 1 && ys == 1) {
-            KERNEL_PICK(table_u8)->run(from, (size_t)n, p->table, to);
-            continue;
-        }
-        for (int64_t i = 0; i < n; i++)
-            to[i * ys] = p->table[from[i * xs]];
+        map_codes(p, x + from * code_size(p, true), xs, y + to * code_size(p, false), ys,
+                  (size_t)n);
     }
 }
 
@@ -43,11 +66,12 @@ static void run_move(const step *s, void *const *bufs, void *scratch, int thread
     const move_step *m = s->params;
     for (int i = 0; i < m->n_parts; i++) {
         const move_part *p = &m->parts[i];
+        const bool mapped = p->table || p->rescale || p->flip;
         const size_t elem = (size_t)p->shape.elem;
-        const unsigned char *x = p->in < 0 ? m->fill : (const unsigned char *)bufs[p->in];
-        const unsigned char *from = x + p->x_offset * elem;
-        unsigned char *to = (unsigned char *)bufs[p->out] + p->y_offset * elem;
-        if (p->table)
+        const char *x = p->in < 0 ? (const char *)m->fill : (const char *)bufs[p->in];
+        const char *from = x + p->x_offset * (mapped ? (size_t)code_size(p, true) : elem);
+        char *to = (char *)bufs[p->out] + p->y_offset * elem;
+        if (mapped)
             copy_mapped(p, from, to, thread, n_threads);
         else
             copy_strided(&p->shape, from, to, thread, n_threads);
@@ -67,14 +91,27 @@ rung_status mover_begin(mover *b, const lowering *l, rung_error *err)
                           dtype_name(l->out[0].type));
 }
 
-/* The table between two operands; *out = NULL where codes stay as they are. */
-static rung_status part_table(const lowering *l, const operand *x, const operand *y,
-                              const uint8_t **out, rung_error *err)
+static rung_status part_rescale(const lowering *l, const operand *x, const operand *y,
+                                move_part *p, rung_error *err)
 {
-    *out = NULL;
+    if (x->constant && (x->type == RUNG_I8 || x->type == RUNG_I16))
+        return fail(err, RUNG_EUNSUPPORTED, "its constant '%s' is of a signed type", x->name);
+    const rescale_q q = rescale_of(l, x, y);
+    if (operand_same_params(x, y) && q.lo == 0 && q.hi == stored_top(y))
+        return RUNG_OK;
+    p->rescale = arena_copy(l->mem, &q, sizeof q);
+    return p->rescale ? RUNG_OK : fail_memory(err, "a step", sizeof q);
+}
+
+/* What changes the codes of one operand into those of another; nothing where they stay. */
+static rung_status part_codes(const lowering *l, const operand *x, const operand *y, move_part *p,
+                              rung_error *err)
+{
     if (x->quantized != y->quantized || (x->constant && x->quantized && x->n_scales != 1))
         return fail(err, RUNG_EUNSUPPORTED, "its operand '%s' is not quantized per tensor",
                     x->name);
+    if (x->quantized && (operand_is_wide(x) || operand_is_wide(y)))
+        return part_rescale(l, x, y, p, err);
     const bool codes = (x->type == RUNG_U8 || x->type == RUNG_I8) && y->type == RUNG_U8;
     if (x->type != y->type && !codes)
         return fail(err, RUNG_EUNSUPPORTED, "its operand '%s' has another type", x->name);
@@ -83,8 +120,8 @@ static rung_status part_table(const lowering *l, const operand *x, const operand
     uint8_t table[256];
     if (!requantize_table(x, y, l->q_lo, l->q_hi, table))
         return RUNG_OK;
-    *out = arena_copy(l->mem, table, sizeof table);
-    return *out ? RUNG_OK : fail_memory(err, "a table", sizeof table);
+    p->table = arena_copy(l->mem, table, sizeof table);
+    return p->table ? RUNG_OK : fail_memory(err, "a table", sizeof table);
 }
 
 rung_status mover_add(mover *b, int in, int out, int64_t x_offset, int64_t y_offset, int rank,
@@ -98,7 +135,7 @@ rung_status mover_add(mover *b, int in, int out, int64_t x_offset, int64_t y_off
                    .y_offset = (size_t)y_offset,
                    .shape = {.elem = (int)b->elem}};
     if (in >= 0) {
-        const rung_status st = part_table(l, &l->in[in], &l->out[out], &p.table, err);
+        const rung_status st = part_codes(l, &l->in[in], &l->out[out], &p, err);
         if (st != RUNG_OK)
             return st;
     }
@@ -126,7 +163,8 @@ rung_status mover_add(mover *b, int in, int out, int64_t x_offset, int64_t y_off
 static bool is_view(const mover *b)
 {
     const move_part *p = &b->m->parts[0];
-    if (b->m->n_parts != 1 || p->in != 0 || p->table || p->x_offset || p->y_offset ||
+    if (b->m->n_parts != 1 || p->in != 0 || p->table || p->rescale || p->flip ||
+        p->x_offset || p->y_offset ||
         b->l->n_out != 1 || stored_count(&b->l->in[0]) != stored_count(&b->l->out[0]))
         return false;
     int64_t stride = 1;
@@ -172,7 +210,9 @@ rung_status lower_convert(const lowering *l, step *s, rung_error *err)
     b.l = &same;
     if ((st = whole(&b, err)) != RUNG_OK)
         return st;
-    if (from != to && b.m->n_parts) {
+    if (from != to && b.m->n_parts && b.elem == 2) {
+        b.m->parts[0].flip = true;
+    } else if (from != to && b.m->n_parts) {
         uint8_t *table = arena_alloc(l->mem, 256);
         if (!table)
             return fail_memory(err, "a table", 256);

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "ops/lower_wide.h"
 #include "ops/window.h"
 
 static void run_pool(const step *s, void *const *bufs, void *scratch, int thread, int n_threads)
@@ -117,8 +118,13 @@ rung_status lower_pool(const lowering *l, step *s, rung_error *err)
     if (!p)
         return fail_memory(err, "a step", sizeof *p);
     st = windowed ? window_shape(l, &p->shape, err) : global_shape(l, &p->shape, err);
-    if (st != RUNG_OK)
-        return st;
+    if (st != RUNG_OK || lowering_is_wide(l)) {
+        const wide_pool_step wide = {.shape = p->shape,
+                                     .kind = max        ? WIDE_MAX
+                                             : windowed ? WIDE_AVERAGE
+                                                        : WIDE_GLOBAL};
+        return st == RUNG_OK ? lower_wide_pool(l, &wide, s, err) : st;
+    }
     p->q = (pool_q){.x_scale = x->scale,
                     .y_scale = y->scale,
                     .x_zero = x->zero,

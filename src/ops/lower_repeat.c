@@ -1,6 +1,7 @@
 /* Movers that write more than they read, or pick: Pad, Expand, Tile, Gather by constant indices. */
 #include "kernels/arith.h"
 #include "ops/lower_move.h"
+#include "ops/lower_wide.h"
 #include "ops/move.h"
 
 #include <string.h>
@@ -30,7 +31,11 @@ static rung_status fill_value(const lowering *l, move_step *m, rung_error *err)
     float real = v ? (float)tensor_get(v->constant, 0) : 0;
     if (v && v->quantized)
         real = (real - (float)v->zero) * v->scale;
-    m->fill[0] = quantize_one(real, y->scale, y->zero, l->q_lo, l->q_hi);
+    const int code = quantize_code(real, y->scale, y->zero, l->q_lo, l->q_hi);
+    const uint16_t wide = (uint16_t)code;
+    m->fill[0] = (uint8_t)code;
+    if (operand_is_wide(y))
+        memcpy(m->fill, &wide, sizeof wide);
     return RUNG_OK;
 }
 

@@ -1,13 +1,16 @@
 /* Resize of images: nearest neighbour, or linear with two taps a side. */
-#include "ops/lower.h"
+#include "ops/lower_wide.h"
 #include "ops/resize.h"
 
 static void run_resize(const step *s, void *const *bufs, void *scratch, int thread, int n_threads)
 {
     const resize_step *r = s->params;
-    if (r->rows)
-        resize_nearest_u8(bufs[0], r->batch, r->in_h, r->in_w, r->channels, r->rows, r->out_h,
-                          r->cols, r->out_w, bufs[r->out], thread, n_threads);
+    if (r->rows) /* moves a pixel's bytes, whatever they are */
+        resize_nearest_u8(bufs[0], r->batch, r->in_h, r->in_w, r->channels << r->wide, r->rows,
+                          r->out_h, r->cols, r->out_w, bufs[r->out], thread, n_threads);
+    else if (r->wide)
+        resize_linear_wide(bufs[0], r->batch, r->in_h, r->in_w, r->channels, r->row_taps, r->out_h,
+                           r->col_taps, r->out_w, &r->rescale, bufs[r->out], thread, n_threads);
     else
         resize_linear_u8(bufs[0], r->batch, r->in_h, r->in_w, r->channels, r->row_taps, r->out_h,
                          r->col_taps, r->out_w, &r->q, bufs[r->out], thread, n_threads);
@@ -58,7 +61,7 @@ static rung_status check_resize(const lowering *l, const resize *r, rung_error *
         return fail(err, RUNG_EUNSUPPORTED, "there is no integer kernel for its mode");
     if (r->mode == RESIZE_NEAREST && !operand_same_params(x, y))
         return fail(err, RUNG_EUNSUPPORTED, "its output has other parameters than its input");
-    if (r->mode == RESIZE_NEAREST && (l->q_lo != 0 || l->q_hi != 255))
+    if (r->mode == RESIZE_NEAREST && (l->q_lo != 0 || l->q_hi != stored_top(y)))
         return fail(err, RUNG_EUNSUPPORTED, "a clamp follows it");
     for (int i = 0; i < x->rank; i++)
         if (x->dims[i] > INT32_MAX || y->dims[i] > INT32_MAX || (i < 2 && x->dims[i] != y->dims[i]))
@@ -92,6 +95,8 @@ rung_status lower_resize(const lowering *l, step *s, rung_error *err)
                     .y_zero = y->zero,
                     .lo = l->q_lo,
                     .hi = l->q_hi};
+    p->wide = lowering_is_wide(l);
+    p->rescale = rescale_of(l, x, y);
     p->out = l->n_in;
     const bool nearest = r.mode == RESIZE_NEAREST;
     if (nearest) {
@@ -100,8 +105,9 @@ rung_status lower_resize(const lowering *l, step *s, rung_error *err)
     } else if ((st = taps_of(l, &r, h, p->out_h, &p->row_taps, err)) == RUNG_OK) {
         st = taps_of(l, &r, w, p->out_w, &p->col_taps, err);
     }
-    *s = (step){.kernel = nearest ? "resize_nearest_u8" : "resize_linear_u8",
-                .run = run_resize,
-                .params = p};
+    const char *kernel = p->wide ? nearest ? "resize_nearest_u16" : "resize_linear_u16"
+                                 : nearest ? "resize_nearest_u8"
+                                           : "resize_linear_u8";
+    *s = (step){.kernel = kernel, .run = run_resize, .params = p};
     return st;
 }

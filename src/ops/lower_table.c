@@ -1,9 +1,10 @@
-/* Functions of one 8-bit value: a table of 256 entries. */
+/* Functions of one value: a table of 256 entries, of 65536 for 16-bit operands. */
 #include "ops/lower.h"
 
 #include <math.h>
 #include <string.h>
 
+#include "ops/lower_wide.h"
 #include "ops/unary.h"
 
 static void run_table(const step *s, void *const *bufs, void *scratch, int thread, int n_threads)
@@ -55,37 +56,20 @@ static double leaky(double x, const void *ctx)
     return x < 0 ? x * *(const double *)ctx : x;
 }
 
-static rung_status fill_table(const lowering *l, uint8_t table[256], rung_error *err)
+/* f of operand `in`, in a table. */
+static rung_status tabulate(const lowering *l, int in, double (*f)(double x, const void *ctx),
+                            const void *ctx, step *s, rung_error *err)
 {
-    const operand *x = &l->in[0], *y = &l->out[0];
-    const char *op = l->n->op_type;
-    unary u;
-    bounds b = {-INFINITY, INFINITY};
-    double slope = 0;
-    double (*f)(double, const void *) = apply;
-    const void *ctx = &u;
-    if (strcmp(op, "Clip") == 0) {
-        if (!bound_of(l, 1, -INFINITY, &b.lo) || !bound_of(l, 2, INFINITY, &b.hi))
-            return fail(err, RUNG_EUNSUPPORTED, "its bounds are not constant float32 scalars");
-        f = clip;
-        ctx = &b;
-    } else if (strcmp(op, "PRelu") == 0) {
-        if (!bound_of(l, 1, 0, &slope))
-            return fail(err, RUNG_EUNSUPPORTED, "its slope is not one constant float32 number");
-        f = leaky;
-        ctx = &slope;
-    } else if (!unary_of(l->n, &u)) {
-        return fail(err, RUNG_EUNSUPPORTED, "there is no integer kernel for %s", op);
-    }
-    table_make(f, ctx, x->scale, x->zero, y->scale, y->zero, l->q_lo, l->q_hi, table);
-    return RUNG_OK;
-}
-
-static rung_status finish(const lowering *l, int in, table_step *t, step *s, rung_error *err)
-{
+    const operand *x = &l->in[in], *y = &l->out[0];
+    if (lowering_is_wide(l))
+        return lower_wide_table(l, in, f, ctx, s, err);
+    table_step *t = arena_zero(l->mem, 1, sizeof *t);
+    if (!t)
+        return fail_memory(err, "a table", sizeof *t);
+    table_make(f, ctx, x->scale, x->zero, y->scale, y->zero, l->q_lo, l->q_hi, t->table);
     t->in = in;
     t->kernel = KERNEL_PICK(table_u8);
-    t->n = stored_count(&l->out[0]);
+    t->n = stored_count(y);
     t->out = l->n_in;
     const char *name = arena_printf(l->mem, "table_u8 %s", t->kernel->name);
     if (!name)
@@ -96,7 +80,7 @@ static rung_status finish(const lowering *l, int in, table_step *t, step *s, run
 
 static bool is_activation(const operand *o)
 {
-    return o->quantized && o->type == RUNG_U8 && !o->constant;
+    return o->quantized && (o->type == RUNG_U8 || o->type == RUNG_U16) && !o->constant;
 }
 
 rung_status lower_table(const lowering *l, step *s, rung_error *err)
@@ -104,11 +88,23 @@ rung_status lower_table(const lowering *l, step *s, rung_error *err)
     if (!is_activation(&l->in[0]) || l->in[0].channels_last != l->out[0].channels_last ||
         stored_count(&l->in[0]) != stored_count(&l->out[0]))
         return fail(err, RUNG_EUNSUPPORTED, "its input is not a quantized activation");
-    table_step *t = arena_zero(l->mem, 1, sizeof *t);
-    if (!t)
-        return fail_memory(err, "a table", sizeof *t);
-    const rung_status st = fill_table(l, t->table, err);
-    return st == RUNG_OK ? finish(l, 0, t, s, err) : st;
+    const char *op = l->n->op_type;
+    unary u;
+    bounds b;
+    double slope;
+    if (strcmp(op, "Clip") == 0) {
+        if (!bound_of(l, 1, -INFINITY, &b.lo) || !bound_of(l, 2, INFINITY, &b.hi))
+            return fail(err, RUNG_EUNSUPPORTED, "its bounds are not constant float32 scalars");
+        return tabulate(l, 0, clip, &b, s, err);
+    }
+    if (strcmp(op, "PRelu") == 0) {
+        if (!bound_of(l, 1, 0, &slope))
+            return fail(err, RUNG_EUNSUPPORTED, "its slope is not one constant float32 number");
+        return tabulate(l, 0, leaky, &slope, s, err);
+    }
+    if (!unary_of(l->n, &u))
+        return fail(err, RUNG_EUNSUPPORTED, "there is no integer kernel for %s", op);
+    return tabulate(l, 0, apply, &u, s, err);
 }
 
 typedef struct scalar {
@@ -170,11 +166,7 @@ rung_status lower_scalar(const lowering *l, step *s, rung_error *err)
         x->channels_last != y->channels_last || stored_count(x) != stored_count(y))
         return fail(err, RUNG_EUNSUPPORTED,
                     "%s has an integer kernel only with one constant number", l->n->op_type);
-    table_step *t = arena_zero(l->mem, 1, sizeof *t);
-    if (!t)
-        return fail_memory(err, "a table", sizeof *t);
-    table_make(apply_scalar, &k, x->scale, x->zero, y->scale, y->zero, l->q_lo, l->q_hi, t->table);
-    return finish(l, k.first, t, s, err);
+    return tabulate(l, k.first, apply_scalar, &k, s, err);
 }
 
 bool requantize_table(const operand *x, const operand *y, int lo, int hi, uint8_t table[256])
