@@ -7,20 +7,26 @@
 #include "ops/step.h"
 
 /* Like nn_lower, but weights are ordinary operands: nothing is packed for good. l->epi is empty.
- * Where nn_lower itself reads the operand from its buffer, this is nn_lower. RUNG_EUNSUPPORTED: no
- * fast row, the caller uses op_def.eval. */
+ * Where nn_lower itself reads the operand from its buffer, this is nn_lower. The buffers of constant
+ * operands hold their data too. RUNG_EUNSUPPORTED: no fast row, the caller uses op_def.eval.
+ *
+ * Steps of both kinds that are `library` and were lowered for n_threads = 1 may be run inside a
+ * parallel region, by one thread at a time; each lowering is a step of its own. Activations that the
+ * operator wants channels-last are fast so, and weights are in ONNX order; the input of a first
+ * layer (up to 3 channels) may be plain while its output is channels-last, and is fast so. */
 rung_status nn_lower_training(const lowering *l, step *s, rung_error *err);
 
 /* Fills s with the backward step of l's node. Its buffers: the inputs, the outputs, dL/doutput for
  * each output, dL/dinput for each input, each laid out as its operand; NULL where the operand is
- * absent, where the operator's grad_reads do not name it, or where it is not wanted. Bit i of wanted:
- * dL/dinput i is written whole. Weights' gradients stand in ONNX order. RUNG_EUNSUPPORTED: the
- * caller uses op_def.grad. */
+ * absent, where the operator's grad_reads do not name it, or where it is not wanted. Bit i of
+ * wanted: dL/dinput i is written whole; not every row has each mask, but those of the operands that
+ * are trained (a convolution's and a product's three, both of Add, the input of all others) it has.
+ * RUNG_EUNSUPPORTED: the caller uses op_def.grad. */
 rung_status nn_lower_backward(const lowering *l, unsigned wanted, step *s, rung_error *err);
 
 /* BatchNormalization with the batch's own statistics. Buffers: x, scale, bias, y, mean, variance
- * (the batch's, biased: written). Its backward's: x, scale, mean, variance, dL/dy, dL/dx, dL/dscale,
- * dL/dbias. */
+ * (the batch's, biased: written). Its backward's: x, scale, mean, variance, dL/dy, dL/dx,
+ * dL/dscale, dL/dbias. */
 rung_status nn_lower_batchnorm_training(const lowering *l, step *s, rung_error *err);
 rung_status nn_lower_batchnorm_backward(const lowering *l, step *s, rung_error *err);
 

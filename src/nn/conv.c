@@ -1,16 +1,7 @@
-#include "nn/lib.h"
+#include "nn/conv.h"
 #include "nn/rows.h"
-#include "ops/window.h"
 
-/* oneDNN's parameters of a convolution: its dilation 0 is ONNX's 1. */
-typedef struct conv_params {
-    int            n;
-    int64_t        groups;
-    dnnl_dims_t    strides, dilations, begin, end;
-    dnnl_memory_desc_t x, w, w_any, bias, y;
-} conv_params;
-
-static void set_window(conv_params *p, const window *w)
+void conv_set_window(conv_params *p, const window *w)
 {
     p->n = w->n;
     for (int i = 0; i < w->n; i++) {
@@ -58,13 +49,10 @@ static rung_status describe_weights(const lowering *l, conv_params *p, bool tran
     if (dnnl_memory_desc_init_by_tag(&p->w_any, rank, dims, dnnl_f32, dnnl_format_tag_any) !=
         dnnl_success)
         return fail(err, RUNG_EUNSUPPORTED, "oneDNN does not take a weight of rank %d", rank);
-    const rung_status st = lib_describe(&p->w, rank, dims, strides, err);
-    if (!w->constant) /* arrives at run time, as it is */
-        p->w_any = p->w;
-    return st;
+    return lib_describe(&p->w, rank, dims, strides, err);
 }
 
-static rung_status describe(const lowering *l, conv_params *p, bool transposed, rung_error *err)
+rung_status conv_describe(const lowering *l, conv_params *p, bool transposed, rung_error *err)
 {
     const int64_t one = 1;
     rung_status st = check_groups(l, &p->groups, err);
@@ -74,9 +62,23 @@ static rung_status describe(const lowering *l, conv_params *p, bool transposed, 
         st = lib_describe_operand(&p->x, &l->in[0], err);
     if (st == RUNG_OK)
         st = lib_describe_operand(&p->y, &l->out[0], err);
+    if (st == RUNG_OK) {
+        operand like = l->in[0];
+        like.channels_last = operand_channels_last(&l->out[0]);
+        st = lib_describe_operand(&p->x_like, &like, err);
+    }
     p->bias = (dnnl_memory_desc_t){0}; /* no bias */
     if (st == RUNG_OK && has_input(l, 2))
         st = lib_describe(&p->bias, 1, &l->out[0].dims[1], &one, err);
+    return st;
+}
+
+/* A weight that arrives at run time is taken as it is. */
+static rung_status describe(const lowering *l, conv_params *p, bool transposed, rung_error *err)
+{
+    const rung_status st = conv_describe(l, p, transposed, err);
+    if (st == RUNG_OK && !l->in[1].constant)
+        p->w_any = p->w;
     return st;
 }
 
@@ -98,9 +100,8 @@ static rung_status bind(lib *c, const lowering *l, const conv_params *p, rung_er
     return lib_bind(c, DNNL_ARG_BIAS, &p->bias, 2, err);
 }
 
-/* Multiply-accumulates: each of these positions (Conv: the output's, transposed: the input's) meets
- * the whole kernel; the weight's size counts each group once. */
-static int64_t count_macs(const lowering *l, const operand *positions)
+/* Each position meets the whole kernel; the weight's size counts each group once. */
+int64_t conv_macs(const lowering *l, const operand *positions)
 {
     const int64_t pixels = (int64_t)stored_count(positions) / positions->dims[1];
     return pixels * (int64_t)stored_count(&l->in[1]);
@@ -125,7 +126,7 @@ rung_status conv_row(const lowering *l, step *s, rung_error *err)
     if (st != RUNG_OK ||
         (st = window_conv(l->n, l->in[0].rank, l->in[0].dims, l->in[1].dims, &w, err)) != RUNG_OK)
         return st;
-    set_window(&p, &w);
+    conv_set_window(&p, &w);
     if ((st = describe(l, &p, false, err)) != RUNG_OK)
         return st;
     const dnnl_status_t done = dnnl_dilated_convolution_forward_desc_init(
@@ -136,7 +137,7 @@ rung_status conv_row(const lowering *l, step *s, rung_error *err)
     if ((st = lib_create(c, l, &desc, &p.y, err)) != RUNG_OK ||
         (st = bind(c, l, &p, err)) != RUNG_OK)
         return st;
-    return lib_finish(c, l, &p.y, "conv_f32 onednn", count_macs(l, &l->out[0]), s, err);
+    return lib_finish(c, l, &p.y, "conv_f32 onednn", conv_macs(l, &l->out[0]), s, err);
 }
 
 rung_status conv_transpose_row(const lowering *l, step *s, rung_error *err)
@@ -151,7 +152,7 @@ rung_status conv_transpose_row(const lowering *l, step *s, rung_error *err)
     st = window_conv_transpose(l->n, l->in[0].rank, l->in[0].dims, l->in[1].dims, &w, err);
     if (st != RUNG_OK)
         return st;
-    set_window(&p, &w);
+    conv_set_window(&p, &w);
     c->slow_epilogue = true; /* oneDNN 2.6 applies it element by element here: ten times the time */
     for (int i = 0; i < p.n; i++) { /* output_padding is negative padding at the end */
         const int64_t reach = (l->in[0].dims[2 + i] - 1) * w.strides[i] +
@@ -169,5 +170,5 @@ rung_status conv_transpose_row(const lowering *l, step *s, rung_error *err)
         (st = bind(c, l, &p, err)) != RUNG_OK)
         return st;
     return lib_finish(c, l, &p.y, "conv_transpose_f32 onednn",
-                      count_macs(l, &l->in[0]), s, err);
+                      conv_macs(l, &l->in[0]), s, err);
 }

@@ -2,26 +2,9 @@
 #include <string.h>
 
 #include "base/threads.h"
-#include "kernels/kernels.h"
-#include "nn/layout.h"
+#include "nn/broadcast.h"
 #include "nn/rows.h"
 #include "nn/vec.h"
-
-/* The same places in memory: equal dims and layout (layouts do not differ where at most one of the
- * channel and spatial dims is more than 1, but then their strides are compared). */
-static bool same_storage(const operand *a, const operand *b)
-{
-    int64_t a_strides[RUNG_MAX_RANK], b_strides[RUNG_MAX_RANK];
-    if (a->rank != b->rank || memcmp(a->dims, b->dims, (size_t)a->rank * sizeof *a->dims) != 0)
-        return false;
-    stored_strides(a, a_strides);
-    stored_strides(b, b_strides);
-    for (int i = 0; i < a->rank; i++) {
-        if (a->dims[i] != 1 && a_strides[i] != b_strides[i])
-            return false;
-    }
-    return true;
-}
 
 /* --- unary ------------------------------------------------------------------------------------ */
 typedef struct unary {
@@ -70,13 +53,7 @@ static const unary_name unary_names[] = {
 static bool read_bound(const lowering *l, int i, const char *attribute, float *v)
 {
     *v = node_float(l->n, attribute, *v);
-    if (!has_input(l, i))
-        return true;
-    const tensor *t = l->in[i].constant;
-    if (!t || t->type != RUNG_F32 || tensor_count(t) != 1)
-        return false;
-    *v = *(const float *)t->data;
-    return true;
+    return constant_number(l, i, v);
 }
 
 static bool read_unary(const lowering *l, unary *u)
@@ -84,7 +61,7 @@ static bool read_unary(const lowering *l, unary *u)
     float exponent = 0;
     if (strcmp(l->n->op_type, "Pow") == 0) { /* the variance of a layer normalization */
         u->kind = VEC_SQUARE;
-        return has_input(l, 1) && read_bound(l, 1, "", &exponent) && exponent == 2;
+        return constant_number(l, 1, &exponent) && exponent == 2;
     }
     if (strcmp(l->n->op_type, "Clip") == 0) {
         u->kind = VEC_CLAMP;
@@ -112,7 +89,7 @@ rung_status unary_row(const lowering *l, step *s, rung_error *err)
     if (!read_unary(l, u))
         return fail(err, RUNG_EUNSUPPORTED,
                     "bounds that are no constants, or low over high; an exponent other than 2");
-    if (l->in[0].constant || l->epi.add >= 0 || !same_storage(&l->in[0], &l->out[0]))
+    if (l->in[0].constant || l->epi.add >= 0 || !operand_same_storage(&l->in[0], &l->out[0]))
         return fail(err, RUNG_EUNSUPPORTED, "a constant input, two layouts or an added operand");
     u->ops = vec_pick();
     u->n = stored_count(&l->out[0]);
@@ -133,148 +110,36 @@ rung_status unary_row(const lowering *l, step *s, rung_error *err)
 typedef struct binary {
     const vec_ops *ops;
     vec_binary     kind;
-    source         a, b;
-    /* The output as rows of `inner` elements: the dims outside them, the operands' steps there. */
-    int            rank;
-    int64_t        dims[RUNG_MAX_RANK], a_strides[RUNG_MAX_RANK], b_strides[RUNG_MAX_RANK];
-    size_t         count, inner;
-    int            a_step, b_step;
+    broadcast      rows;
     bool           clamp;
     float          lo, hi;
     int            out_buf;
 } binary;
 
-/* Where the rows of the operands begin, as the output's rows are walked. */
-typedef struct cursor {
-    int64_t at[RUNG_MAX_RANK], a, b;
-} cursor;
-
-static void cursor_set(const binary *k, size_t row, cursor *c)
-{
-    c->a = c->b = 0;
-    for (int i = k->rank - 1; i >= 0; i--) {
-        c->at[i] = (int64_t)(row % (size_t)k->dims[i]);
-        row /= (size_t)k->dims[i];
-        c->a += c->at[i] * k->a_strides[i];
-        c->b += c->at[i] * k->b_strides[i];
-    }
-}
-
-static void cursor_next(const binary *k, cursor *c)
-{
-    for (int i = k->rank - 1; i >= 0; i--) {
-        c->a += k->a_strides[i];
-        c->b += k->b_strides[i];
-        if (++c->at[i] < k->dims[i])
-            return;
-        c->a -= k->dims[i] * k->a_strides[i];
-        c->b -= k->dims[i] * k->b_strides[i];
-        c->at[i] = 0;
-    }
-}
-
 static void binary_run(const step *s, void *const *bufs, void *scratch, int thread, int n_threads)
 {
     const binary *k = s->params;
-    const float *a = source_data(&k->a, bufs), *b = source_data(&k->b, bufs);
+    const broadcast *w = &k->rows;
+    const float *a = source_data(&w->a, bufs), *b = source_data(&w->b, bufs);
     float *y = bufs[k->out_buf];
-    cursor c;
+    broadcast_cursor c;
     size_t at, last;
-    share(k->count, 16, thread, n_threads, &at, &last);
-    cursor_set(k, at / k->inner, &c);
-    for (size_t offset = at % k->inner; at < last;) {
-        size_t n = k->inner - offset < last - at ? k->inner - offset : last - at;
+    share(w->count, 16, thread, n_threads, &at, &last);
+    broadcast_seek(w, at / w->inner, &c);
+    for (size_t offset = at % w->inner; at < last;) {
+        size_t n = w->inner - offset < last - at ? w->inner - offset : last - at;
         n = n < PIECE ? n : PIECE;
-        k->ops->binary[k->kind](a + c.a + (k->a_step ? offset : 0), k->a_step,
-                                b + c.b + (k->b_step ? offset : 0), k->b_step, n, y + at);
+        k->ops->binary[k->kind](a + c.a + (w->a_step ? offset : 0), w->a_step,
+                                b + c.b + (w->b_step ? offset : 0), w->b_step, n, y + at);
         if (k->clamp)
             k->ops->unary[VEC_CLAMP](y + at, n, k->lo, k->hi, y + at);
         at += n;
         offset += n;
-        if (offset == k->inner) {
+        if (offset == w->inner) {
             offset = 0;
-            cursor_next(k, &c);
+            broadcast_next(w, &c);
         }
     }
-}
-
-/* The strides of operand o along the output's dims, 0 where it is repeated; false: no broadcast. */
-static bool broadcast_strides(const operand *o, const operand *y, int64_t out[RUNG_MAX_RANK])
-{
-    int64_t own[RUNG_MAX_RANK];
-    const int ahead = y->rank - o->rank;
-    stored_strides(o, own);
-    for (int i = 0; i < y->rank; i++) {
-        const int64_t d = i < ahead ? 1 : o->dims[i - ahead];
-        if (ahead < 0 || (d != 1 && d != y->dims[i]))
-            return false;
-        out[i] = d == 1 ? 0 : own[i - ahead];
-    }
-    return true;
-}
-
-/* A constant is brought into the output's layout, so that its innermost steps are 0 or 1. */
-static rung_status open_operand(const lowering *l, int i, source *src, int64_t *strides,
-                                rung_error *err)
-{
-    operand o = l->in[i];
-    const operand *y = &l->out[0];
-    copy_shape copy = {.elem = 4};
-    const rung_status st = source_open(l, i, src, err);
-    if (st != RUNG_OK)
-        return st;
-    if (!broadcast_strides(&o, y, strides))
-        return fail(err, RUNG_EUNSUPPORTED, "operands that do not broadcast to the output");
-    if (!o.constant || !operand_channels_last(y) || stored_count(&o) == 1)
-        return RUNG_OK;
-    float *moved = arena_alloc(l->mem, stored_count(&o) * sizeof *moved);
-    if (!moved)
-        return fail_memory(err, "a constant operand", stored_count(&o) * sizeof *moved);
-    const int ahead = y->rank - o.rank;
-    operand to = {.rank = y->rank, .channels_last = true};
-    int64_t to_strides[RUNG_MAX_RANK];
-    for (int d = 0; d < y->rank; d++)
-        to.dims[d] = d < ahead ? 1 : o.dims[d - ahead];
-    stored_strides(&to, to_strides);
-    copy.rank = y->rank;
-    for (int d = 0; d < y->rank; d++) {
-        copy.dims[d] = to.dims[d];
-        copy.x_strides[d] = strides[d];
-        copy.y_strides[d] = to_strides[d];
-        strides[d] = to.dims[d] == 1 ? 0 : to_strides[d];
-    }
-    copy_shape_normalise(&copy);
-    copy_strided(&copy, src->fixed, moved, 0, 1);
-    src->fixed = moved;
-    return RUNG_OK;
-}
-
-/* Joins the output's dims, outermost first in memory, where both operands walk on evenly, and takes
- * the last as the row. false: an operand would be walked by steps that are neither 0 nor 1. */
-static bool set_rows(binary *k, const operand *y, const int64_t *a, const int64_t *b)
-{
-    int order[RUNG_MAX_RANK], n = 0;
-    operand_order(y, order);
-    for (int i = 0; i < y->rank; i++) {
-        const int d = order[i];
-        if (y->dims[d] == 1)
-            continue;
-        if (n > 0 && k->a_strides[n - 1] == a[d] * y->dims[d] &&
-            k->b_strides[n - 1] == b[d] * y->dims[d])
-            n--, k->dims[n] *= y->dims[d];
-        else
-            k->dims[n] = y->dims[d];
-        k->a_strides[n] = a[d];
-        k->b_strides[n++] = b[d];
-    }
-    k->inner = 1;
-    if (n == 0)
-        return true;
-    k->rank = n - 1;
-    k->inner = (size_t)k->dims[n - 1];
-    k->a_step = (int)k->a_strides[n - 1];
-    k->b_step = (int)k->b_strides[n - 1];
-    return k->a_strides[n - 1] <= 1 && k->b_strides[n - 1] <= 1;
 }
 
 static bool read_binary(const lowering *l, binary *k)
@@ -292,19 +157,15 @@ static bool read_binary(const lowering *l, binary *k)
 
 rung_status binary_row(const lowering *l, step *s, rung_error *err)
 {
-    int64_t a[RUNG_MAX_RANK], b[RUNG_MAX_RANK];
     binary *k = arena_zero(l->mem, 1, sizeof *k);
     if (!k)
         return fail_memory(err, "a step", sizeof *k);
     if (l->epi.add >= 0 || !read_binary(l, k))
         return fail(err, RUNG_EUNSUPPORTED, "not two operands");
-    rung_status st = open_operand(l, 0, &k->a, a, err);
-    if (st != RUNG_OK || (st = open_operand(l, 1, &k->b, b, err)) != RUNG_OK)
+    const rung_status st = broadcast_open(l, &k->rows, err);
+    if (st != RUNG_OK)
         return st;
-    if (!set_rows(k, &l->out[0], a, b))
-        return fail(err, RUNG_EUNSUPPORTED, "operands of different layouts");
     k->ops = vec_pick();
-    k->count = stored_count(&l->out[0]);
     k->clamp = l->epi.clamp;
     k->lo = l->epi.lo;
     k->hi = l->epi.hi;
@@ -312,6 +173,6 @@ rung_status binary_row(const lowering *l, step *s, rung_error *err)
     s->kernel = "binary_f32 vec";
     s->run = binary_run;
     s->params = k;
-    s->in_place = same_storage(&l->in[0], &l->out[0]) && !l->in[0].constant;
+    s->in_place = operand_same_storage(&l->in[0], &l->out[0]) && !l->in[0].constant;
     return RUNG_OK;
 }

@@ -3,18 +3,9 @@
 
 #include "base/mem.h"
 #include "base/threads.h"
-#include "nn/lib.h"
+#include "nn/gemm.h"
 #include "nn/rows.h"
 #include "nn/vec.h"
-
-/* y = alpha * a b + bias: the last two dims are the matrices, those before them the batch. */
-typedef struct product {
-    int         rank;
-    dnnl_dims_t a, b, y; /* dims */
-    dnnl_dims_t a_strides, b_strides, y_strides;
-    float       alpha;
-    float      *bias; /* [n] in l->mem; NULL: none */
-} product;
 
 static int64_t columns_of(const product *p)
 {
@@ -184,6 +175,10 @@ static void set_matrix(int64_t *dims, int64_t *strides, const operand *o, bool t
     dims[1] = o->dims[1 - r];
     strides[0] = r ? 1 : o->dims[1];
     strides[1] = r ? o->dims[1] : 1;
+    if (dims[0] == 1 || dims[1] == 1) { /* a vector: both orders are the same, oneDNN wants rows */
+        strides[0] = dims[1];
+        strides[1] = 1;
+    }
 }
 
 /* beta * C as one row; C must be a constant that is the same for every row. */
@@ -206,17 +201,25 @@ static rung_status read_bias(const lowering *l, product *p, rung_error *err)
     return RUNG_OK;
 }
 
-rung_status gemm_row(const lowering *l, step *s, rung_error *err)
+rung_status product_of_gemm(const lowering *l, product *p, rung_error *err)
 {
-    product p = {.rank = 2, .alpha = node_float(l->n, "alpha", 1.0f)};
+    *p = (product){.rank = 2, .alpha = node_float(l->n, "alpha", 1.0f)};
     if (!has_input(l, 1) || l->in[0].rank != 2 || l->in[1].rank != 2 || l->out[0].rank != 2)
         return fail(err, RUNG_EUNSUPPORTED, "operands that are no matrices");
-    set_matrix(p.a, p.a_strides, &l->in[0], node_int(l->n, "transA", 0) != 0);
-    set_matrix(p.b, p.b_strides, &l->in[1], node_int(l->n, "transB", 0) != 0);
-    set_matrix(p.y, p.y_strides, &l->out[0], false);
-    if (p.a[1] != p.b[0] || p.a[0] != p.y[0] || p.b[1] != p.y[1])
+    set_matrix(p->a, p->a_strides, &l->in[0], node_int(l->n, "transA", 0) != 0);
+    set_matrix(p->b, p->b_strides, &l->in[1], node_int(l->n, "transB", 0) != 0);
+    set_matrix(p->y, p->y_strides, &l->out[0], false);
+    if (p->a[1] != p->b[0] || p->a[0] != p->y[0] || p->b[1] != p->y[1])
         return fail(err, RUNG_EUNSUPPORTED, "shapes that do not fit");
-    const rung_status st = read_bias(l, &p, err);
+    return RUNG_OK;
+}
+
+rung_status gemm_row(const lowering *l, step *s, rung_error *err)
+{
+    product p;
+    rung_status st = product_of_gemm(l, &p, err);
+    if (st == RUNG_OK)
+        st = read_bias(l, &p, err);
     return st == RUNG_OK ? product_step(l, &p, s, err) : st;
 }
 
@@ -276,25 +279,32 @@ static void join_rows(product *p)
     p->rank = 2;
 }
 
-rung_status matmul_row(const lowering *l, step *s, rung_error *err)
+rung_status product_of_matmul(const lowering *l, product *p, rung_error *err)
 {
-    product p = {.alpha = 1.0f};
+    *p = (product){.alpha = 1.0f};
     if (!has_input(l, 1) || l->in[0].rank < 1 || l->in[1].rank < 1)
         return fail(err, RUNG_EUNSUPPORTED, "operands that are no matrices");
     const int rank = l->in[0].rank > l->in[1].rank ? l->in[0].rank : l->in[1].rank;
-    p.rank = rank < 2 ? 2 : rank;
-    set_operand(p.rank, p.a, &l->in[0], 0);
-    set_operand(p.rank, p.b, &l->in[1], 1);
-    for (int i = 0; i < p.rank - 2; i++)
-        p.y[i] = p.a[i] > p.b[i] ? p.a[i] : p.b[i];
-    p.y[p.rank - 2] = p.a[p.rank - 2];
-    p.y[p.rank - 1] = p.b[p.rank - 1];
-    if (!matrices_fit(&p) || operand_channels_last(&l->in[0]) ||
+    p->rank = rank < 2 ? 2 : rank;
+    set_operand(p->rank, p->a, &l->in[0], 0);
+    set_operand(p->rank, p->b, &l->in[1], 1);
+    for (int i = 0; i < p->rank - 2; i++)
+        p->y[i] = p->a[i] > p->b[i] ? p->a[i] : p->b[i];
+    p->y[p->rank - 2] = p->a[p->rank - 2];
+    p->y[p->rank - 1] = p->b[p->rank - 1];
+    if (!matrices_fit(p) || operand_channels_last(&l->in[0]) ||
         operand_channels_last(&l->in[1]) || operand_channels_last(&l->out[0]))
         return fail(err, RUNG_EUNSUPPORTED, "shapes or layouts that do not fit");
-    join_rows(&p);
-    set_strides(p.rank, p.a, p.a_strides);
-    set_strides(p.rank, p.b, p.b_strides);
-    set_strides(p.rank, p.y, p.y_strides);
-    return product_step(l, &p, s, err);
+    join_rows(p);
+    set_strides(p->rank, p->a, p->a_strides);
+    set_strides(p->rank, p->b, p->b_strides);
+    set_strides(p->rank, p->y, p->y_strides);
+    return RUNG_OK;
+}
+
+rung_status matmul_row(const lowering *l, step *s, rung_error *err)
+{
+    product p;
+    const rung_status st = product_of_matmul(l, &p, err);
+    return st == RUNG_OK ? product_step(l, &p, s, err) : st;
 }

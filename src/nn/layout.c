@@ -1,5 +1,7 @@
 #include "nn/layout.h"
 
+#include <string.h>
+
 bool operand_channels_last(const operand *o)
 {
     return o->channels_last && o->rank >= 3 && !o->constant;
@@ -31,6 +33,20 @@ bool operand_block(const operand *o, unsigned axes, size_t *outer, size_t *n, si
         } else {
             return false;
         }
+    }
+    return true;
+}
+
+bool operand_same_storage(const operand *a, const operand *b)
+{
+    int64_t a_strides[RUNG_MAX_RANK], b_strides[RUNG_MAX_RANK];
+    if (a->rank != b->rank || memcmp(a->dims, b->dims, (size_t)a->rank * sizeof *a->dims) != 0)
+        return false;
+    stored_strides(a, a_strides);
+    stored_strides(b, b_strides);
+    for (int i = 0; i < a->rank; i++) {
+        if (a->dims[i] != 1 && a_strides[i] != b_strides[i])
+            return false;
     }
     return true;
 }
@@ -70,4 +86,15 @@ int constant_ints(const lowering *l, int i, int64_t v[RUNG_MAX_RANK * 2])
     for (size_t k = 0; k < n; k++)
         v[k] = tensor_get_int(t, k);
     return (int)n;
+}
+
+bool constant_number(const lowering *l, int i, float *v)
+{
+    if (!has_input(l, i))
+        return true;
+    const tensor *t = l->in[i].constant;
+    if (!t || t->type != RUNG_F32 || tensor_count(t) != 1)
+        return false;
+    *v = *(const float *)t->data;
+    return true;
 }

@@ -15,6 +15,10 @@ void operand_order(const operand *o, int order[RUNG_MAX_RANK]);
  * dimension i), which must stand side by side there (dimensions of 1 do not matter). */
 bool operand_block(const operand *o, unsigned axes, size_t *outer, size_t *n, size_t *inner);
 
+/* The same places in memory: equal dims and layout (layouts do not differ where at most one of the
+ * channel and spatial dims is more than 1, but then their strides are compared). */
+bool operand_same_storage(const operand *a, const operand *b);
+
 /* Whether the node has operand i: absent ones have type RUNG_UNDEFINED or lie beyond n_in, and the
  * one that the epilogue adds is not the node's. */
 bool has_input(const lowering *l, int i);
@@ -36,5 +40,8 @@ bool axis_normal(int64_t axis, int rank, int *out);
 /* A constant input as integers (shapes, axes, pads): at most RUNG_MAX_RANK * 2 of them. Returns how
  * many, -1 when it is not a constant of an integer type or has more. */
 int constant_ints(const lowering *l, int i, int64_t v[RUNG_MAX_RANK * 2]);
+
+/* A constant input of one float32 element; absent: *v stays. False: another input. */
+bool constant_number(const lowering *l, int i, float *v);
 
 #endif

@@ -14,6 +14,20 @@ rung_status lib_fail(rung_error *err, dnnl_status_t status, const char *what)
                 (int)status);
 }
 
+int lib_enter(int n_threads)
+{
+    const int before = omp_get_max_threads();
+    if (before != n_threads)
+        omp_set_num_threads(n_threads);
+    return before;
+}
+
+void lib_leave(int before, int n_threads)
+{
+    if (before != n_threads)
+        omp_set_num_threads(before);
+}
+
 static void lib_close(void *ctx)
 {
     lib *c = ctx;
@@ -159,14 +173,12 @@ static dnnl_status_t describe_best(lib *c, const lowering *l, const_dnnl_op_desc
 rung_status lib_create(lib *c, const lowering *l, const_dnnl_op_desc_t op,
                        const dnnl_memory_desc_t *dst, rung_error *err)
 {
-    const int threads = omp_get_max_threads();
-
-    /* oneDNN divides the work when it creates a primitive, for as many threads as OpenMP has. */
-    omp_set_num_threads(l->n_threads > 0 ? l->n_threads : 1);
+    c->n_threads = l->n_threads > 0 ? l->n_threads : 1;
+    const int threads = lib_enter(c->n_threads);
     dnnl_status_t st = describe_best(c, l, op, dst);
     if (st == dnnl_success)
         st = dnnl_primitive_create(&c->primitive, c->desc);
-    omp_set_num_threads(threads);
+    lib_leave(threads, c->n_threads);
     return st == dnnl_success ? make_scratch(c, err) : lib_fail(err, st, "primitive");
 }
 
@@ -229,10 +241,9 @@ rung_status lib_pack(lib *c, const lowering *l, int arg, const dnnl_memory_desc_
         void        *out;
     } from_data = {data};
     /* One thread: weights are small, and waking others costs more, the most on a busy machine. */
-    const int threads = omp_get_max_threads();
-    omp_set_num_threads(1);
+    const int threads = lib_enter(1);
     const dnnl_status_t done = reorder(c, from, from_data.out, c->args[c->n_args - 1].memory, to);
-    omp_set_num_threads(threads);
+    lib_leave(threads, 1);
     return done == dnnl_success ? RUNG_OK : lib_fail(err, done, "reorder of the weights");
 }
 
@@ -247,7 +258,9 @@ static void lib_run(const step *s, void *const *bufs, void *scratch, int thread,
     }
     if (c->scratch)
         (void)dnnl_memory_set_data_handle(c->scratch, scratch);
+    const int threads = lib_enter(c->n_threads);
     (void)dnnl_primitive_execute(c->primitive, c->stream, c->n_bound, c->args);
+    lib_leave(threads, c->n_threads);
     if (c->after.add >= 0)
         vec_pick()->binary[VEC_ADD](bufs[c->out_buf], 1, bufs[c->after.add], 1, c->out_count,
                                     bufs[c->out_buf]);

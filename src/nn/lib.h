@@ -17,7 +17,7 @@ typedef struct lib {
     dnnl_memory_t         scratch; /* NULL: the primitive wants none */
     dnnl_exec_arg_t       args[LIB_MAX_ARGS + 1]; /* the scratchpad is the last */
     int                   bufs[LIB_MAX_ARGS]; /* where args[i] finds its data; -1: its own */
-    int                   n_args, n_bound;
+    int                   n_args, n_bound, n_threads;
     bool                  slow_epilogue; /* set before lib_create: a second pass does it */
     epilogue              after; /* what the primitive does not take of the epilogue */
     int                   out_buf;
@@ -50,6 +50,11 @@ rung_status lib_describe(dnnl_memory_desc_t *md, int rank, const int64_t *dims,
 
 /* The same for an operand as it is stored. */
 rung_status lib_describe_operand(dnnl_memory_desc_t *md, const operand *o, rung_error *err);
+
+/* oneDNN divides the work of a primitive, when it creates it and when it runs it, for as many
+ * threads as OpenMP would give the caller: both must find the same number. Gives what lib_leave takes. */
+int  lib_enter(int n_threads);
+void lib_leave(int before, int n_threads);
 
 /* "the name of what failed": a sentence for a status of oneDNN. */
 rung_status lib_fail(rung_error *err, dnnl_status_t status, const char *what);

@@ -68,7 +68,7 @@ static bool operand_ok(const operand *o, bool may_be_empty)
     return count != SIZE_MAX && (count > 0 || may_be_empty) && mul_fits(count, 8, &size);
 }
 
-static rung_status check_operands(const lowering *l, rung_error *err)
+rung_status rows_check(const lowering *l, rung_error *err)
 {
     if (!has_input(l, 0) || l->n_out < 1)
         return fail(err, RUNG_EUNSUPPORTED, "no fast row without an input and an output");
@@ -90,7 +90,7 @@ rung_status nn_lower(const lowering *l, step *s, rung_error *err)
     const nn_row *row = find_row(l->n);
     if (!row)
         return fail(err, RUNG_EUNSUPPORTED, "no fast row for %s", l->n->op_type);
-    const rung_status st = check_operands(l, err);
+    const rung_status st = rows_check(l, err);
     if (st != RUNG_OK)
         return st;
     *s = (step){0};

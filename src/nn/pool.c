@@ -1,31 +1,14 @@
 #include "base/threads.h"
-#include "nn/layout.h"
+#include "nn/pool.h"
 #include "nn/rows.h"
-#include "nn/vec.h"
 #include "ops/window.h"
 
-/* MaxPool and AveragePool, channels-last. A single spatial axis is horizontal. */
-typedef struct pool {
-    const vec_ops *ops;
-    size_t         batch, channels;
-    int64_t        in[2], out[2], kernel[2], stride[2], dilation[2], begin[2], end[2];
-    bool           max, count_pad;
-    bool           clamp;
-    float          lo, hi;
-    int            out_buf;
-} pool;
-
-/* Window positions [from, to) that exist along an axis, and how many the divisor counts. */
-typedef struct extent {
-    int64_t from, to, counted;
-} extent;
-
-static extent meet(const pool *p, int axis, int64_t at)
+pool_extent pool_meet(const pool *p, int axis, int64_t at)
 {
     const int64_t by = p->dilation[axis], start = at * p->stride[axis] - p->begin[axis];
     const int64_t padded = p->in[axis] + p->end[axis]; /* where the padded input ends */
     const int64_t k = p->kernel[axis];
-    extent e = {.from = start < 0 ? (-start + by - 1) / by : 0,
+    pool_extent e = {.from = start < 0 ? (-start + by - 1) / by : 0,
                 .to = (p->in[axis] - start + by - 1) / by,
                 .counted = (padded - start + by - 1) / by};
     e.to = e.to < k ? e.to : k;
@@ -33,10 +16,10 @@ static extent meet(const pool *p, int axis, int64_t at)
     return e;
 }
 
-static void pool_pixel(const pool *p, const float *image, const extent *v, int64_t oh, int64_t ow,
-                       float *y)
+static void pool_pixel(const pool *p, const float *image, const pool_extent *v, int64_t oh,
+                       int64_t ow, float *y)
 {
-    const extent h = meet(p, 1, ow);
+    const pool_extent h = pool_meet(p, 1, ow);
     const int64_t top = oh * p->stride[0] - p->begin[0] + v->from * p->dilation[0];
     const int64_t left = ow * p->stride[1] - p->begin[1] + h.from * p->dilation[1];
     const size_t line = (size_t)p->in[1] * p->channels;
@@ -67,7 +50,7 @@ static void pool_run(const step *s, void *const *bufs, void *scratch, int thread
         const float *x = (const float *)bufs[0] + row / out_h * image;
         float *y = (float *)bufs[p->out_buf] + row * line;
         const int64_t oh = (int64_t)(row % out_h);
-        const extent v = meet(p, 0, oh);
+        const pool_extent v = pool_meet(p, 0, oh);
         for (int64_t ow = 0; ow < p->out[1]; ow++)
             pool_pixel(p, x, &v, oh, ow, y + (size_t)ow * p->channels);
         if (p->clamp)
@@ -86,15 +69,13 @@ static void set_axis(pool *p, int to, const window *w, int from, int64_t in)
     p->end[to] = w->end[from];
 }
 
-rung_status pool_row(const lowering *l, step *s, rung_error *err)
+rung_status pool_open(const lowering *l, pool **out, rung_error *err)
 {
     const operand *x = &l->in[0];
     window w;
     if ((x->rank != 3 && x->rank != 4) || x->constant || !operand_channels_last(x) ||
-        !operand_channels_last(&l->out[0]) || l->epi.add >= 0)
-        return fail(err, RUNG_EUNSUPPORTED, "no fast row for this rank, layout or epilogue");
-    if (l->n_out > 1 && l->out[1].type != RUNG_UNDEFINED)
-        return fail(err, RUNG_EUNSUPPORTED, "no fast row that gives Indices");
+        !operand_channels_last(&l->out[0]))
+        return fail(err, RUNG_EUNSUPPORTED, "no fast row for this rank or layout");
     const rung_status st = window_pool(l->n, x->rank, x->dims, &w, err);
     if (st != RUNG_OK)
         return st;
@@ -109,6 +90,18 @@ rung_status pool_row(const lowering *l, step *s, rung_error *err)
     p->channels = (size_t)x->dims[1];
     p->max = l->n->op_type[0] == 'M';
     p->count_pad = node_int(l->n, "count_include_pad", 0) != 0;
+    *out = p;
+    return RUNG_OK;
+}
+
+rung_status pool_row(const lowering *l, step *s, rung_error *err)
+{
+    pool *p;
+    if (l->epi.add >= 0 || (l->n_out > 1 && l->out[1].type != RUNG_UNDEFINED))
+        return fail(err, RUNG_EUNSUPPORTED, "no fast row that adds or gives Indices");
+    const rung_status st = pool_open(l, &p, err);
+    if (st != RUNG_OK)
+        return st;
     p->clamp = l->epi.clamp;
     p->lo = l->epi.lo;
     p->hi = l->epi.hi;

@@ -1,16 +1,13 @@
 #include <string.h>
 
 #include "base/threads.h"
-#include "nn/layout.h"
+#include "nn/reduce.h"
 #include "nn/rows.h"
 #include "nn/vec.h"
 
-/* ReduceMean, ReduceSum, ReduceMax, GlobalAveragePool, GlobalMaxPool over axes that lie side by
- * side in memory: [outer][n][inner] to [outer][inner]. */
 typedef struct reduce {
     const vec_ops *ops;
-    size_t         outer, n, inner;
-    size_t         row; /* n is summed in pieces of this length: long sums keep their digits */
+    reduced_axes   axes;
     bool           max;
     float          divisor;
     int            out_buf;
@@ -19,12 +16,13 @@ typedef struct reduce {
 /* inner = 1: whole rows. */
 static void reduce_rows(const reduce *r, const float *x, float *y, int thread, int n_threads)
 {
+    const reduced_axes *a = &r->axes;
     size_t first, last;
-    share(r->outer, 1, thread, n_threads, &first, &last);
+    share(a->outer, 1, thread, n_threads, &first, &last);
     if (r->max)
-        r->ops->row_max(x + first * r->n, last - first, r->n, y + first);
+        r->ops->row_max(x + first * a->n, last - first, a->n, y + first);
     else
-        r->ops->row_sum(x + first * r->n, last - first, r->n, y + first);
+        r->ops->row_sum(x + first * a->n, last - first, a->n, y + first);
     for (size_t i = first; i < last && r->divisor != 1.0f; i++)
         y[i] /= r->divisor;
 }
@@ -32,23 +30,23 @@ static void reduce_rows(const reduce *r, const float *x, float *y, int thread, i
 static void reduce_run(const step *s, void *const *bufs, void *scratch, int thread, int n_threads)
 {
     const reduce *r = s->params;
+    const reduced_axes *a = &r->axes;
     const float *x = bufs[0];
     float *y = bufs[r->out_buf];
     size_t first, last;
-    if (r->inner == 1) {
+    if (a->inner == 1) {
         reduce_rows(r, x, y, thread, n_threads);
         return;
     }
-    share(r->inner, 16, thread, n_threads, &first, &last);
-    for (size_t i = 0; i < r->outer && first < last; i++) {
-        const float *from = x + i * r->n * r->inner + first;
-        float *to = y + i * r->inner + first;
-        const size_t row = r->row * r->inner;
+    share(a->inner, 16, thread, n_threads, &first, &last);
+    for (size_t i = 0; i < a->outer && first < last; i++) {
+        const float *from = x + i * a->n * a->inner + first;
+        float *to = y + i * a->inner + first;
+        const size_t h = a->n / a->piece, row = a->piece * a->inner, n = last - first;
         if (r->max)
-            r->ops->window_max(from, r->n / r->row, row, r->row, r->inner, last - first, to);
+            r->ops->window_max(from, h, row, a->piece, a->inner, n, to);
         else
-            r->ops->window_mean(from, r->n / r->row, row, r->row, r->inner, last - first,
-                                r->divisor, to);
+            r->ops->window_mean(from, h, row, a->piece, a->inner, n, r->divisor, to);
     }
 }
 
@@ -110,29 +108,38 @@ static size_t piece(const operand *x, unsigned axes, size_t n)
     return n;
 }
 
-static bool read_kind(const lowering *l, reduce *r, unsigned *axes)
+static bool read_kind(const lowering *l, unsigned *axes)
 {
-    const char *op = l->n->op_type;
-    r->max = strstr(op, "Max") != NULL;
     *axes = ((1u << l->in[0].rank) - 1) & ~3u; /* Global...: all but N and C */
-    return strncmp(op, "Global", 6) == 0 || read_axes(l, axes);
+    return strncmp(l->n->op_type, "Global", 6) == 0 || read_axes(l, axes);
+}
+
+rung_status reduce_read(const lowering *l, reduced_axes *r, rung_error *err)
+{
+    unsigned axes;
+    if (l->in[0].constant || !read_kind(l, &axes))
+        return fail(err, RUNG_EUNSUPPORTED, "a constant input, or axes that are not constant");
+    if (!operand_block(&l->in[0], axes, &r->outer, &r->n, &r->inner) || !order_is_kept(l, axes))
+        return fail(err, RUNG_EUNSUPPORTED, "axes that do not lie side by side in memory");
+    r->piece = piece(&l->in[0], axes, r->n);
+    return RUNG_OK;
 }
 
 rung_status reduce_row(const lowering *l, step *s, rung_error *err)
 {
-    unsigned axes;
+    reduced_axes axes;
+    if (l->epi.add >= 0 || l->epi.clamp)
+        return fail(err, RUNG_EUNSUPPORTED, "no fast row with an epilogue");
+    const rung_status st = reduce_read(l, &axes, err);
+    if (st != RUNG_OK)
+        return st;
     reduce *r = arena_zero(l->mem, 1, sizeof *r);
     if (!r)
         return fail_memory(err, "a step", sizeof *r);
-    if (l->in[0].constant || l->epi.add >= 0 || l->epi.clamp || !read_kind(l, r, &axes))
-        return fail(err, RUNG_EUNSUPPORTED, "axes that are not constant, or an epilogue");
-    if (!operand_block(&l->in[0], axes, &r->outer, &r->n, &r->inner) || !order_is_kept(l, axes))
-        return fail(err, RUNG_EUNSUPPORTED, "axes that do not lie side by side in memory");
+    r->axes = axes;
     r->ops = vec_pick();
-    r->row = piece(&l->in[0], axes, r->n);
-    r->divisor = strstr(l->n->op_type, "Sum") ? 1.0f : (float)r->n;
-    if (r->max)
-        r->divisor = 1.0f;
+    r->max = strstr(l->n->op_type, "Max") != NULL;
+    r->divisor = r->max || strstr(l->n->op_type, "Sum") ? 1.0f : (float)axes.n;
     r->out_buf = l->n_in;
     s->kernel = r->max ? "reduce_max_f32 vec" : "reduce_sum_f32 vec";
     s->run = reduce_run;

@@ -5,6 +5,9 @@
 
 #include "ops/step.h"
 
+/* What they may rely on. RUNG_EUNSUPPORTED: it does not hold. */
+rung_status rows_check(const lowering *l, rung_error *err);
+
 typedef rung_status (*row_fill)(const lowering *l, step *s, rung_error *err);
 
 rung_status conv_row(const lowering *l, step *s, rung_error *err);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "nn/backward.h"
 #include "ops/lower.h"
 #include "ops/ops.h"
 #include "unit.h"
@@ -205,7 +206,7 @@ void nn_operands(nn_case *c, lowering *l, operand *in, operand *out, arena *mem)
     for (int i = 0; i < c->n_in; i++) {
         in[i] = operand_of(c, &c->in[i]);
         in[i].constant = c->constant[i] ? &c->in[i] : NULL;
-        in[i].channels_last = c->channels_last && !c->constant[i];
+        in[i].channels_last = c->channels_last && !c->constant[i] && !c->plain[i];
     }
     for (int i = 0; i < c->n_out; i++)
         out[i] = operand_of(c, &c->out[i]);
@@ -290,6 +291,8 @@ static void check_guards(const float *v, size_t n)
 static rung_status lower(const nn_case *c, const lowering *l, step *s, rung_error *err)
 {
     *s = (step){0};
+    if (c->training)
+        return nn_lower_training(l, s, err);
     return lower_moves(c->n->op) ? c->n->op->lower(l, s, err) : nn_lower(l, s, err);
 }
 
@@ -308,7 +311,7 @@ static void lower_and_run(nn_case *c, const expectation *e, nn_bound bound, int 
     for (int i = 0; i < c->n_in; i++) {
         if (!c->constant[i] && !c->absent[i])
             bufs[i] = stored(c, &in[i], &c->in[i]);
-        else if (lower_moves(c->n->op)) /* nn's rows keep constants, movers read them in a run */
+        else if (lower_moves(c->n->op) || c->training) /* nn_lower's rows keep constants */
             bufs[i] = c->in[i].data;
     }
     if (c->add)
@@ -342,6 +345,150 @@ void nn_check(nn_case *c, nn_bound bound)
     }
     lower_and_run(c, &e, bound, 1);
     lower_and_run(c, &e, bound, 2);
+}
+
+/* --- backward --------------------------------------------------------------------------------- */
+typedef struct gradients {
+    tensor in[NN_MAX], out[NN_MAX], dout[NN_MAX]; /* as the operator reads them */
+    tensor want[NN_MAX], size[NN_MAX];            /* op_def.grad, and that of the magnitudes */
+} gradients;
+
+static float *magnitudes_of(nn_case *c, const tensor *t)
+{
+    const size_t n = tensor_count(t);
+    float *v = arena_copy(c->mem, t->data, n * sizeof *v);
+    assert_non_null(v);
+    for (size_t i = 0; i < n; i++)
+        v[i] = fabsf(v[i]);
+    return v;
+}
+
+static void reference(nn_case *c, unsigned wanted, const gradients *g, tensor *din)
+{
+    rung_error err;
+    for (int i = 0; i < c->n_in; i++) {
+        din[i] = c->in[i];
+        din[i].data = wanted >> i & 1 ? arena_alloc(c->mem, tensor_count(&din[i]) * 4) : NULL;
+    }
+    const grad_args a = {c->n, c->opset, g->in, c->n_in, g->out, c->n_out, g->dout, din, c->mem};
+    assert_non_null(c->n->op->grad);
+    must(c->n->op->grad(&a, &err), &err);
+}
+
+/* Leaves out what the operator's gradient does not read, and draws dL/doutputs. */
+static void make_gradients(nn_case *c, unsigned wanted, nn_bound b, gradients *g)
+{
+    const grad_reads reads = c->n->op->reads;
+    infer(c);
+    evaluate(c, c->in, g->out);
+    for (int i = 0; i < c->n_in; i++) {
+        g->in[i] = c->in[i];
+        if (g->in[i].type == RUNG_F32 && !(reads.in >> i & 1))
+            g->in[i].data = NULL;
+    }
+    for (int i = 0; i < c->n_out; i++) {
+        g->dout[i] = *tensor_new(c->mem, RUNG_F32, c->out[i].rank, c->out[i].dims);
+        for (size_t k = 0; k < tensor_count(&g->dout[i]); k++)
+            ((float *)g->dout[i].data)[k] = rng_normal(c->random);
+        if (!(reads.out >> i & 1))
+            g->out[i].data = NULL;
+    }
+    reference(c, wanted, g, g->want);
+    gradients sizes = *g;
+    for (int i = 0; i < c->n_out; i++)
+        sizes.dout[i].data = magnitudes_of(c, &g->dout[i]);
+    for (int i = 0; i < c->n_in && b.slack == 0; i++) {
+        if (g->in[i].type == RUNG_F32 && g->in[i].data)
+            sizes.in[i].data = magnitudes_of(c, &g->in[i]);
+    }
+    if (b.kind == NN_SUM)
+        reference(c, wanted, &sizes, g->size);
+}
+
+static void compare_gradient(const nn_case *c, const gradients *g, nn_bound b, const operand *o,
+                             int in, const float *dx, const char *kernel)
+{
+    for (size_t i = 0; i < tensor_count(&c->in[in]); i++) {
+        const double want = ((const float *)g->want[in].data)[i], got = dx[place(o, i)];
+        double most = 0;
+        if (b.kind == NN_SUM)
+            most = (b.terms + 8) * FLT_EPSILON * fabs(((const float *)g->size[in].data)[i]) +
+                   FLT_MIN;
+        else if (b.kind == NN_RELATIVE)
+            most = b.terms * FLT_EPSILON *
+                   (fabs(want) +
+                    (b.slack > 0 ? b.slack * fabs(((const float *)g->dout[0].data)[i]) : 0));
+        if (!(fabs(got - want) <= most))
+            fail_msg("%s (%s): element %zu of dL/dinput %d is %.9g, grad says %.9g, allowed %g",
+                     c->n->op_type, kernel, i, in, got, want, most);
+    }
+}
+
+static void *stored_if_there(nn_case *c, const operand *o, const tensor *t)
+{
+    if (!t->data || t->type != RUNG_F32)
+        return t->data;
+    return stored(c, o, t);
+}
+
+static void run_backward(const step *s, void *const *bufs, arena *mem, int n_threads, bool lane)
+{
+    if (!lane) {
+        run(s, bufs, mem, n_threads);
+        return;
+    }
+    void *scratch = arena_alloc(mem, s->scratch_bytes);
+    assert_non_null(scratch);
+#pragma omp parallel num_threads(2)
+    {
+        if (omp_get_thread_num() == 0)
+            s->run(s, bufs, scratch, 0, 1);
+    }
+}
+
+/* lane: lowered for one thread, and run inside a parallel region. */
+static void backward_and_compare(nn_case *c, unsigned wanted, const gradients *g, nn_bound b,
+                                 int n_threads, bool lane)
+{
+    lowering l;
+    step s;
+    rung_error err;
+    operand in[NN_MAX], out[NN_MAX];
+    void *bufs[4 * NN_MAX] = {NULL};
+    arena *mem = arena_new();
+    assert_non_null(mem);
+    nn_operands(c, &l, in, out, mem);
+    l.n_threads = n_threads;
+    omp_set_num_threads(2);
+    must(nn_lower_backward(&l, wanted, &s, &err), &err);
+    void **dout = bufs + c->n_in + c->n_out, **din = dout + c->n_out;
+    for (int i = 0; i < c->n_in; i++)
+        bufs[i] = c->absent[i] ? NULL : stored_if_there(c, &in[i], &g->in[i]);
+    for (int i = 0; i < c->n_out; i++) {
+        bufs[c->n_in + i] = stored_if_there(c, &out[i], &g->out[i]);
+        dout[i] = stored(c, &out[i], &g->dout[i]);
+    }
+    for (int again = 0; again < 2; again++) { /* the second time elsewhere */
+        for (int i = 0; i < c->n_in; i++)
+            din[i] = wanted >> i & 1 ? guarded(c, tensor_count(&c->in[i])) : NULL;
+        run_backward(&s, bufs, mem, n_threads, lane);
+        for (int i = 0; i < c->n_in; i++) {
+            if (!din[i])
+                continue;
+            check_guards(din[i], tensor_count(&c->in[i]));
+            compare_gradient(c, g, b, &in[i], i, din[i], s.kernel);
+        }
+    }
+    arena_free(mem);
+}
+
+void nn_check_backward(nn_case *c, unsigned wanted, nn_bound bound)
+{
+    gradients g = {0};
+    make_gradients(c, wanted, bound, &g);
+    backward_and_compare(c, wanted, &g, bound, 1, false);
+    backward_and_compare(c, wanted, &g, bound, 2, false);
+    backward_and_compare(c, wanted, &g, bound, 1, true);
 }
 
 void nn_check_status(nn_case *c, rung_status want)

@@ -18,6 +18,8 @@ typedef struct nn_case {
     int     n_in, n_out;
     tensor  in[NN_MAX], out[NN_MAX];
     bool    constant[NN_MAX], absent[NN_MAX];
+    bool    plain[NN_MAX]; /* inputs that are not in that layout */
+    bool    training;      /* lowered by nn_lower_training */
     bool    add; /* the epilogue: a random operand; a clamp */
     bool    clamp;
     float   lo, hi;
@@ -54,6 +56,11 @@ void nn_operands(nn_case *c, lowering *l, operand *in, operand *out, arena *mem)
 /* Lowers for 1 and 2 threads, runs, compares. Fails the test when it is too far away, when memory
  * outside the outputs changed, or when there is no row. */
 void nn_check(nn_case *c, nn_bound bound);
+/* Lowers the backward step for 1 and 2 threads and inside a parallel region, runs it with nothing
+ * in the buffers that the operator's grad_reads do not name, compares with op_def.grad. NN_SUM: the
+ * gradient of the magnitudes bounds the error; with slack = 1, where the operands choose the way
+ * (a maximum), only dL/doutput's are taken. NN_RELATIVE: x is dL/doutput 0. */
+void nn_check_backward(nn_case *c, unsigned wanted, nn_bound bound);
 /* The lowering gives this status. */
 void nn_check_status(nn_case *c, rung_status want);
 /* Every allocation of the lowering failed in turn gives RUNG_EMEMORY. */

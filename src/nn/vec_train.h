@@ -1,0 +1,83 @@
+/* Loops of the training rows, compiled like those of vec.h, for the same instruction sets. All
+ * tensors dense; outputs lie apart from what is read, except where it says "may be". */
+#ifndef RUNG_NN_VEC_TRAIN_H
+#define RUNG_NN_VEC_TRAIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* dx = dy * f'(v; a, b), where v is x or y. At a kink it is what op_def.grad has. */
+typedef enum vec_slope {
+    SLOPE_RELU,         /* y */
+    SLOPE_CLIP,         /* x, to [a, b]: passes at the bounds */
+    SLOPE_LEAKY,        /* x */
+    SLOPE_HARD_SIGMOID, /* y: a where 0 < y < 1 */
+    SLOPE_HARD_SWISH,   /* x */
+    SLOPE_ELU,          /* x */
+    SLOPE_EXP,          /* y */
+    SLOPE_SIGMOID,      /* y */
+    SLOPE_TANH,         /* y */
+    SLOPE_SQRT,         /* y */
+    SLOPE_SQUARE,       /* x */
+    SLOPE_ABS,          /* x */
+    SLOPE_ERF,          /* x */
+    SLOPE_GELU,         /* x */
+    SLOPE_GELU_TANH,    /* x */
+    SLOPE_COUNT,
+} vec_slope;
+
+/* One tap of a window: which weight, and which pixel it meets. */
+typedef struct vec_tap {
+    int32_t weight, pixel;
+} vec_tap;
+/* What the pixels of a line are made of: pixel i of taps[first[i]] .. taps[first[i + 1] - 1]. */
+typedef struct vec_taps {
+    const int32_t *first;
+    const vec_tap *taps;
+} vec_taps;
+
+typedef struct vec_train {
+    const char *name;
+    unsigned    needs; /* CPU_... bits */
+    /* dx may be v or dy. */
+    void (*slope[SLOPE_COUNT])(const float *v, const float *dy, size_t n, float a, float b,
+                               float *dx);
+    /* y += a x; y += a u v; the sum of u v. */
+    void (*add)(const float *x, size_t n, float a, float *y);
+    void (*add_product)(const float *u, const float *v, size_t n, float a, float *y);
+    float (*dot)(const float *u, const float *v, size_t n);
+    /* y[i] = a[i % c] u[i] + b[i % c] v[i] + d[i % c], rows of c; v = NULL: without. y may be u. */
+    void (*affine)(const float *u, const float *v, size_t rows, size_t c, const float *a,
+                   const float *b, const float *d, float *y);
+    /* Of channels [0, c) in `rows` rows of `stride`: s += sum of x, q += sum of (x - mean)^2. */
+    void (*column_sum)(const float *x, size_t rows, size_t stride, size_t c, float *s);
+    void (*column_spread)(const float *x, const float *mean, size_t rows, size_t stride, size_t c,
+                          float *q);
+    /* s += sum of dy, q += sum of dy * (x - mean). */
+    void (*column_pair)(const float *x, const float *mean, const float *dy, size_t rows,
+                        size_t stride, size_t c, float *s, float *q);
+
+    /* One line of a depthwise convolution: pixel i, channel c is bias[c] (NULL: 0) plus the sum
+     * over the n vertical taps v and pixel i's taps t of
+     * weights[v][t.weight * channels + c] * lines[v][t.pixel * channels + c]. */
+    void (*depthwise)(const float *const *lines, const float *const *weights, size_t n,
+                      const vec_taps *taps, size_t pixels, size_t channels, const float *bias,
+                      float *y);
+    /* dw[c] += the sum over n pixels of x[i * x_step + c] * dy[i * dy_step + c]. */
+    void (*depthwise_weight)(const float *x, size_t x_step, const float *dy, size_t dy_step,
+                             size_t n, size_t channels, float *dw);
+    /* A window of h x w vectors of `channels` elements, x[i * row + j * column + c]: dy goes to the
+     * first of the greatest elements; or a share of dy to all. Adds to dx, which lies as x does. */
+    void (*window_max)(const float *x, size_t h, size_t row, size_t w, size_t column,
+                       size_t channels, const float *dy, float *dx);
+    void (*window_mean)(size_t h, size_t row, size_t w, size_t column, size_t channels,
+                        float share, const float *dy, float *dx);
+    /* Each of `rows` rows of n: dx = y (dy - sum of y dy). dx may be dy. */
+    void (*softmax)(const float *y, const float *dy, size_t rows, size_t n, float *dx);
+} vec_train;
+
+/* The best that this machine has and RUNG_CPU allows. */
+const vec_train *vec_train_pick(void);
+
+#endif

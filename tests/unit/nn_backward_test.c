@@ -1,0 +1,382 @@
+/* The training rows against the plain evaluation and the plain gradients: random shapes, attributes
+ * and layouts, one and two threads and inside a parallel region. */
+#include "nn_case.h"
+
+#include <string.h>
+
+#include "unit.h"
+
+#define ROUNDS 60
+
+static const nn_bound exact = {NN_EXACT, 0, 0};
+
+static unsigned some_of(rng *r, unsigned all)
+{
+    unsigned v = 0;
+    while (v == 0)
+        v = (unsigned)rng_below(r, 8) & all;
+    return v;
+}
+
+/* --- convolutions ----------------------------------------------------------------------------- */
+typedef struct conv_random {
+    int     n;
+    int64_t group, in, out, kernel[3], strides[3], dilations[3], pads[6], dims[5];
+} conv_random;
+
+static void random_channels(rng *r, conv_random *v)
+{
+    v->group = 1;
+    v->in = nn_between(r, 1, 40);
+    v->out = nn_between(r, 1, 40);
+    switch (rng_below(r, 6)) {
+    case 0: /* grouped */
+        v->group = nn_between(r, 2, 4);
+        v->in = v->group * nn_between(r, 1, 9);
+        v->out = v->group * nn_between(r, 1, 9);
+        return;
+    case 1: /* depthwise */
+    case 2:
+        v->group = v->out = v->in = nn_between(r, 2, 100);
+        return;
+    case 3: /* a first layer */
+        v->in = nn_between(r, 1, 3);
+        v->out = 16;
+        return;
+    default:
+        return;
+    }
+}
+
+static conv_random random_conv(rng *r)
+{
+    conv_random v = {.n = (int)nn_between(r, 1, 3)};
+    random_channels(r, &v);
+    v.dims[0] = nn_between(r, 1, 3);
+    v.dims[1] = v.in;
+    for (int i = 0; i < v.n; i++) {
+        v.kernel[i] = nn_chance(r, 3) ? 1 : nn_between(r, 1, 4);
+        v.strides[i] = nn_between(r, 1, 3);
+        v.dilations[i] = nn_chance(r, 3) ? nn_between(r, 2, 3) : 1;
+        v.pads[i] = nn_between(r, 0, 2);
+        v.pads[v.n + i] = nn_between(r, 0, 2);
+        const int64_t reach = (v.kernel[i] - 1) * v.dilations[i] + 1;
+        v.dims[2 + i] = reach + nn_between(r, 0, v.n == 3 ? 3 : 14);
+    }
+    return v;
+}
+
+static double conv_terms(const conv_random *v)
+{
+    double taps = 1, positions = (double)v->dims[0];
+    for (int i = 0; i < v->n; i++) {
+        taps *= (double)v->kernel[i];
+        positions *= (double)(v->dims[2 + i] + 4);
+    }
+    const double channels = (double)(v->in > v->out ? v->in : v->out);
+    return taps * channels > positions ? taps * channels : positions;
+}
+
+static void conv_case(nn_case *c, rng *r, const conv_random *v, bool channels_last)
+{
+    int64_t w[5] = {v->out, v->in / v->group};
+    memcpy(w + 2, v->kernel, sizeof v->kernel);
+    nn_begin(c, r, channels_last);
+    c->training = true;
+    c->plain[1] = true;
+    c->plain[0] = v->in <= 3 && nn_chance(r, 2);
+    nn_input(c, false, v->n + 2, v->dims);
+    nn_input(c, nn_chance(r, 8), v->n + 2, w);
+    if (nn_chance(r, 2))
+        nn_input(c, false, 1, &v->out);
+    nn_node(c, "Conv", 1);
+    nn_set_int(c, "group", v->group);
+    nn_set_ints(c, "strides", v->n, v->strides);
+    nn_set_ints(c, "dilations", v->n, v->dilations);
+    if (nn_chance(r, 5) && v->dilations[0] == 1)
+        nn_set_string(c, "auto_pad", nn_chance(r, 2) ? "SAME_UPPER" : "SAME_LOWER");
+    else
+        nn_set_ints(c, "pads", 2 * v->n, v->pads);
+}
+
+static void test_conv(void **state)
+{
+    rng *r = *state;
+    for (int i = 0; i < 4 * ROUNDS; i++) {
+        nn_case c;
+        const conv_random v = random_conv(r);
+        conv_case(&c, r, &v, !nn_chance(r, 4));
+        const unsigned wanted = some_of(r, c.n_in == 3 ? 7 : 3);
+        const nn_bound bound = {NN_SUM, conv_terms(&v) + 2, 0};
+        nn_check(&c, bound);
+        nn_check_backward(&c, wanted, bound);
+        nn_end(&c);
+    }
+}
+
+/* --- matrices --------------------------------------------------------------------------------- */
+static void test_gemm(void **state)
+{
+    rng *r = *state;
+    for (int i = 0; i < 3 * ROUNDS; i++) {
+        nn_case c;
+        const int64_t m = nn_chance(r, 4) ? 1 : nn_between(r, 1, 40), k = nn_between(r, 1, 150);
+        const int64_t n = nn_chance(r, 6) ? 1 : nn_between(r, 1, 150);
+        const bool ta = nn_chance(r, 3), tb = nn_chance(r, 2);
+        const int64_t a[2] = {ta ? k : m, ta ? m : k}, b[2] = {tb ? n : k, tb ? k : n};
+        const int64_t row[2] = {1, n};
+        nn_begin(&c, r, false);
+        c.training = true;
+        nn_input(&c, false, 2, a);
+        nn_input(&c, false, 2, b);
+        const bool biased = nn_chance(r, 2);
+        const int c_rank = nn_chance(r, 2) ? 2 : 1;
+        if (biased)
+            nn_input(&c, false, c_rank, row + 2 - c_rank);
+        nn_node(&c, "Gemm", 1);
+        nn_set_int(&c, "transA", ta);
+        nn_set_int(&c, "transB", tb);
+        if (!biased && nn_chance(r, 2))
+            nn_set_float(&c, "alpha", 0.75f);
+        const double terms = (double)(m + k + n) + 4;
+        nn_check(&c, (nn_bound){NN_SUM, terms, 0});
+        nn_check_backward(&c, some_of(r, biased ? 7 : 3), (nn_bound){NN_SUM, terms, 0});
+        nn_end(&c);
+    }
+}
+
+/* C as one number and a beta, which only the gradient takes. */
+static void test_gemm_scalar(void **state)
+{
+    rng *r = *state;
+    for (int i = 0; i < ROUNDS; i++) {
+        nn_case c;
+        const int64_t a[2] = {nn_between(r, 1, 20), nn_between(r, 1, 20)};
+        const int64_t b[2] = {a[1], nn_between(r, 1, 20)}, one = 1;
+        nn_begin(&c, r, false);
+        nn_input(&c, false, 2, a);
+        nn_input(&c, false, 2, b);
+        nn_input(&c, false, 1, nn_chance(r, 2) ? &one : &b[1]);
+        nn_node(&c, "Gemm", 1);
+        nn_set_float(&c, "beta", 1.25f);
+        nn_set_float(&c, "alpha", 0.5f);
+        nn_check_backward(&c, 7, (nn_bound){NN_SUM, (double)(a[0] * b[1] + a[1]), 0});
+        nn_end(&c);
+    }
+}
+
+static void test_matmul(void **state)
+{
+    rng *r = *state;
+    for (int i = 0; i < 3 * ROUNDS; i++) {
+        nn_case c;
+        const int rank = (int)nn_between(r, 2, 4), flat = nn_chance(r, 2);
+        int64_t a[4] = {nn_between(r, 1, 3), nn_between(r, 1, 3)}, b[4];
+        const int64_t m = nn_chance(r, 3) ? 1 : nn_between(r, 1, 12), k = nn_between(r, 1, 70);
+        const int64_t n = nn_between(r, 1, 70);
+        memcpy(b, a, sizeof b);
+        a[rank - 2] = m;
+        a[rank - 1] = b[rank - 2] = k;
+        b[rank - 1] = n;
+        nn_begin(&c, r, false);
+        c.training = true;
+        nn_input(&c, false, rank, a);
+        if (flat) /* a matrix for the whole batch */
+            nn_input(&c, false, 2, b + rank - 2);
+        else
+            nn_input(&c, false, rank, b);
+        nn_node(&c, "MatMul", 1);
+        const nn_bound bound = {NN_SUM, (double)(9 * m + k + n), 0};
+        nn_check(&c, bound);
+        nn_check_backward(&c, some_of(r, 3), bound);
+        nn_end(&c);
+    }
+}
+
+/* --- elementwise ------------------------------------------------------------------------------ */
+typedef struct function {
+    const char *op;
+    double      terms, slack; /* of NN_RELATIVE; terms = 0: exact */
+} function;
+
+/* e^x is good to 2 ulp and an error of x there is one of x ulp; 1 - y^2 and the like cancel, which
+ * an absolute error of dy's size bounds. */
+static const function functions[] = {
+    {"Abs", 0, 0},       {"Elu", 40, 1},     {"Erf", 40, 1},       {"Exp", 4, 0},
+    {"HardSigmoid", 2, 0}, {"HardSwish", 4, 1}, {"LeakyRelu", 2, 0}, {"Relu", 0, 0},
+    {"Sigmoid", 8, 1},   {"Sqrt", 4, 0},     {"Tanh", 8, 1},
+};
+
+static void test_unary(void **state)
+{
+    rng *r = *state;
+    for (size_t k = 0; k < sizeof functions / sizeof *functions; k++) {
+        for (int i = 0; i < 6; i++) {
+            nn_case c;
+            const function *f = &functions[k];
+            const int64_t dims[4] = {nn_between(r, 1, 3), nn_between(r, 1, 20),
+                                     nn_between(r, 1, 9), nn_between(r, 1, 9)};
+            nn_begin(&c, r, nn_chance(r, 2));
+            nn_input(&c, false, 4, dims);
+            for (size_t e = 0; strcmp(f->op, "Sqrt") == 0 && e < tensor_count(&c.in[0]); e++)
+                ((float *)c.in[0].data)[e] = 0.01f + rng_uniform(r);
+            nn_node(&c, f->op, 1);
+            nn_check_backward(&c, 1, f->terms == 0 ? exact
+                                                   : (nn_bound){NN_RELATIVE, f->terms, f->slack});
+            nn_end(&c);
+        }
+    }
+}
+
+static void test_clip(void **state)
+{
+    static const float bounds[2] = {-0.5f, 0.75f};
+    rng *r = *state;
+    for (int i = 0; i < ROUNDS; i++) {
+        nn_case c;
+        const int64_t dims[3] = {nn_between(r, 1, 3), nn_between(r, 1, 20), nn_between(r, 1, 9)};
+        nn_begin(&c, r, nn_chance(r, 2));
+        nn_input(&c, false, 3, dims);
+        ((float *)c.in[0].data)[0] = bounds[i % 2];
+        if (nn_chance(r, 3))
+            nn_absent(&c);
+        else
+            nn_floats_input(&c, 1, bounds);
+        if (!nn_chance(r, 3))
+            nn_floats_input(&c, 1, bounds + 1);
+        nn_node(&c, "Clip", 1);
+        nn_check_backward(&c, 1, exact);
+        nn_end(&c);
+    }
+}
+
+static void test_square(void **state)
+{
+    static const float two = 2.0f;
+    rng *r = *state;
+    nn_case c;
+    const int64_t dims[2] = {7, 33};
+    nn_begin(&c, r, false);
+    nn_input(&c, false, 2, dims);
+    nn_floats_input(&c, 1, &two);
+    nn_node(&c, "Pow", 1);
+    nn_check_backward(&c, 1, (nn_bound){NN_RELATIVE, 4, 0});
+    nn_end(&c);
+}
+
+static void test_binary(void **state)
+{
+    static const char *const ops[] = {"Add", "Sub", "Mul", "Div"};
+    rng *r = *state;
+    for (int i = 0; i < 6 * ROUNDS; i++) {
+        nn_case c;
+        const char *op = ops[i % 4];
+        int64_t dims[4] = {nn_between(r, 1, 3), nn_between(r, 1, 40), nn_between(r, 1, 7),
+                           nn_between(r, 1, 7)}, a[4], b[4];
+        const unsigned repeated = nn_chance(r, 3) ? 0 : (unsigned)rng_below(r, 16);
+        const bool left = nn_chance(r, 3);
+        double count = 1;
+        for (int d = 0; d < 4; d++) {
+            a[d] = b[d] = dims[d];
+            *(left ? &a[d] : &b[d]) = repeated >> d & 1 ? 1 : dims[d];
+            count *= (double)dims[d];
+        }
+        nn_begin(&c, r, nn_chance(r, 2));
+        c.training = true;
+        nn_input(&c, false, 4, a);
+        nn_input(&c, false, 4, b);
+        nn_node(&c, op, 1);
+        nn_check_backward(&c, some_of(r, 3), (nn_bound){NN_SUM, count, 0});
+        nn_end(&c);
+    }
+}
+
+/* --- pools, reductions ------------------------------------------------------------------------ */
+static void pool_case(nn_case *c, rng *r, bool max)
+{
+    const int n = (int)nn_between(r, 1, 2);
+    int64_t dims[4] = {nn_between(r, 1, 3), nn_between(r, 1, 40)}, kernel[2], strides[2], pads[4];
+    double taps = 1;
+    for (int k = 0; k < n; k++) {
+        kernel[k] = nn_between(r, 1, 4);
+        strides[k] = nn_between(r, 1, 3);
+        pads[k] = nn_between(r, 0, kernel[k] - 1);
+        pads[n + k] = nn_between(r, 0, kernel[k] - 1);
+        dims[2 + k] = kernel[k] + nn_between(r, 0, 12);
+        taps *= (double)kernel[k];
+    }
+    nn_begin(c, r, true);
+    nn_input(c, false, n + 2, dims);
+    for (size_t i = 0; nn_chance(r, 2) && i < tensor_count(&c->in[0]); i++)
+        ((float *)c->in[0].data)[i] = (float)nn_between(r, 0, 3); /* many are equal */
+    nn_node(c, max ? "MaxPool" : "AveragePool", 1);
+    nn_set_ints(c, "kernel_shape", n, kernel);
+    nn_set_ints(c, "strides", n, strides);
+    nn_set_ints(c, "pads", 2 * n, pads);
+    nn_set_int(c, "ceil_mode", nn_chance(r, 3));
+    if (!max)
+        nn_set_int(c, "count_include_pad", nn_chance(r, 2));
+    nn_check_backward(c, 1, (nn_bound){NN_SUM, taps, 1});
+    nn_end(c);
+}
+
+static void test_pools(void **state)
+{
+    nn_case c;
+    for (int i = 0; i < 4 * ROUNDS; i++)
+        pool_case(&c, *state, i % 2);
+}
+
+static void test_reduce(void **state)
+{
+    static const char *const ops[] = {"ReduceMean", "ReduceSum", "GlobalAveragePool"};
+    rng *r = *state;
+    for (int i = 0; i < 2 * ROUNDS; i++) {
+        nn_case c;
+        const char *op = ops[i % 3];
+        const bool channels_last = nn_chance(r, 2), global = op[0] == 'G';
+        const int64_t dims[4] = {nn_between(r, 1, 3), nn_between(r, 1, 40), nn_between(r, 1, 9),
+                                 nn_between(r, 1, 9)};
+        const int64_t spatial[2] = {2, 3}, last[1] = {-1};
+        const bool both = channels_last || nn_chance(r, 2);
+        nn_begin(&c, r, channels_last);
+        nn_input(&c, false, 4, dims);
+        if (op[6] == 'S')
+            nn_ints_input(&c, both ? 2 : 1, both ? spatial : last);
+        nn_node(&c, op, 1);
+        if (op[6] == 'M')
+            nn_set_ints(&c, "axes", both ? 2 : 1, both ? spatial : last);
+        if (!global)
+            nn_set_int(&c, "keepdims", 1);
+        c.opset = 17; /* axes became an input in 18 (ReduceSum: 13) */
+        nn_check_backward(&c, 1, (nn_bound){NN_RELATIVE, 2, 0});
+        nn_end(&c);
+    }
+}
+
+/* --- borders ---------------------------------------------------------------------------------- */
+static void test_memory(void **state)
+{
+    nn_case c;
+    conv_random v = {2, 1, 3, 5, {3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}, {1, 3, 6, 6}};
+    conv_case(&c, *state, &v, true);
+    nn_check_memory(&c);
+    nn_end(&c);
+    v = (conv_random){2, 5, 5, 5, {3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}, {1, 5, 6, 6}};
+    conv_case(&c, *state, &v, true);
+    nn_check_memory(&c);
+    nn_end(&c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_conv),   cmocka_unit_test(test_gemm),
+        cmocka_unit_test(test_gemm_scalar), cmocka_unit_test(test_matmul),
+        cmocka_unit_test(test_unary),  cmocka_unit_test(test_clip),
+        cmocka_unit_test(test_square), cmocka_unit_test(test_binary),
+        cmocka_unit_test(test_pools),  cmocka_unit_test(test_reduce),
+        cmocka_unit_test(test_memory),
+    };
+    return cmocka_run_group_tests(tests, nn_seed, NULL);
+}
