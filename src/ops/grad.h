@@ -1,8 +1,8 @@
 /* The gradients: op_def.grad of the operators, by plain loops. What the arguments are, and which
  * operands each reads, say graph/op.h and the table's `reads`. A gradient computes in float32; for
- * other types it is refused with RUNG_EUNSUPPORTED. At a kink it is PyTorch's: relu'(0) = 0, Clip
- * passes at its bounds, that of a maximum in a window goes to the first of equals, that of one over
- * operands or axes is shared by them. */
+ * other types it is refused with RUNG_EUNSUPPORTED. At a kink it is PyTorch's: relu'(0) = 0; that
+ * of a maximum in a window goes to the first of equals, that of one over operands or axes is shared
+ * by them. But Clip passes at its bounds, as PyTorch did before it changed over to 0 there. */
 #ifndef RUNG_OPS_GRAD_H
 #define RUNG_OPS_GRAD_H
 
