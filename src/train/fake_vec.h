@@ -1,7 +1,7 @@
-/* The loops of a FakeQuantize in float32, compiled once for each instruction set. With t = x / scale
- * and q = rne(t): a value is in range where lo <= q <= hi, lo and hi being the ends of the codes less
- * the zero point. Straight-through (Bengio 2013): the gradient passes where x is in range. Of the
- * step size (Esser 2020): q - t in range, the end outside. */
+/* The loops of a FakeQuantize in float32, compiled once for each instruction set. With t = x /
+ * scale and q = rne(t): a value is in range where lo <= q <= hi, lo and hi being the ends of the
+ * codes less the zero point. Straight-through (Bengio 2013): the gradient passes where x is in
+ * range. Of the step size (Esser 2020): q - t in range, the end outside. */
 #ifndef RUNG_TRAIN_FAKE_VEC_H
 #define RUNG_TRAIN_FAKE_VEC_H
 

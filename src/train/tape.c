@@ -23,10 +23,13 @@ static rung_status input_dims(const tape *t, int i, tensor *x, rung_error *err)
     if (x->dims[0] != samples)
         return fail(err, RUNG_EARGUMENT, "input '%s' is made for %lld samples at once, not %lld",
                     v->name, (long long)x->dims[0], (long long)samples);
-    for (int k = 1; k < x->rank; k++)
+    for (int k = 1; k < x->rank; k++) {
+        if (x->dims[k] < 0 && t->opt.input_dims && t->opt.input_dims[i])
+            x->dims[k] = t->opt.input_dims[i][k];
         if (x->dims[k] < 0)
-            return fail(err, RUNG_EUNSUPPORTED, "dimension %d of input '%s' is not known", k,
+            return fail(err, RUNG_EARGUMENT, "dimension %d of input '%s' is not known, give it", k,
                         v->name);
+    }
     return RUNG_OK;
 }
 

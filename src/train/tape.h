@@ -2,10 +2,10 @@
  * nodes. The graph is static, so nothing is recorded at run time.
  *
  * Of a prepared graph (quant/qat.h) the forward is the integer engine on the converted graph, made
- * anew whenever the parameters change: outputs are those of the deployed model, to the last bit. The
- * codes it leaves (one byte an activation) are all that is kept; what the backward walk reads beside
- * them is dequantized or recomputed when its turn comes. The backward of a FakeQuantize is the
- * straight-through estimator with the gradient of the step size of LSQ (Esser 2020).
+ * anew whenever the parameters change: outputs are those of the deployed model, to the last bit.
+ * The codes it leaves (one byte an activation) are all that is kept; what the backward walk reads
+ * beside them is dequantized or recomputed when its turn comes. The backward of a FakeQuantize is
+ * the straight-through estimator with the gradient of the step size of LSQ (Esser 2020).
  *
  * Of a float graph the forward keeps float32 values. BatchNormalization uses the batch's statistics
  * where `batch_stats` is set and moves the running ones. */
@@ -17,7 +17,10 @@
 typedef struct tape tape;
 
 typedef struct tape_options {
-    size_t batch;     /* samples a run: the inputs' first dimension, which the model leaves open */
+    size_t batch; /* samples a run: the inputs' first dimension, which the model leaves open */
+    /* One entry per graph input (NULL: none given), each NULL or the input's dims, for those that
+     * the model leaves open beside the first. Read while the tape is made. */
+    const int64_t *const *input_dims;
     int    n_threads; /* 0: all processors */
     bool   batch_stats;
     float  momentum; /* of the running statistics: new = momentum * old + (1 - momentum) * batch;
@@ -36,7 +39,8 @@ void        tape_free(tape *t);
 
 size_t tape_bytes(const tape *t); /* of memory: buffers, steps, the engine */
 
-/* The graph's inputs, in its order, for opt.batch samples: to be written (row-major, ONNX order). */
+/* The graph's inputs, in its order, for opt.batch samples: to be written (row-major, ONNX
+ * order). */
 int           tape_n_inputs(const tape *t);
 const tensor *tape_input(const tape *t, int i);
 /* The outputs (extra ones behind), row-major; valid until the next forward. */

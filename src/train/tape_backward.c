@@ -137,7 +137,7 @@ static rung_status contribute_all(tape *t, const back *b, rung_error *err)
     return st;
 }
 
-/* --- operators whose gradient is that of their output, as it is -------------------------------- */
+/* --- operators whose gradient is that of their output, as it is ------------------------------- */
 static bool same_dims(const tape *t, int a, int b)
 {
     const value_info *x = &t->info[a], *y = &t->info[b];

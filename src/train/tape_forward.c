@@ -38,7 +38,7 @@ rung_status tape_lowering(tape *t, const node *n, lowering *l, rung_error *err)
     return RUNG_OK;
 }
 
-/* --- plain evaluation ---------------------------------------------------------------------------*/
+/* --- plain evaluation ------------------------------------------------------------------------- */
 typedef struct plain {
     const node   *n;
     int64_t       opset;

@@ -226,7 +226,8 @@ rung_status tape_pair_backward(tape *t, const pair *q, rung_error *err)
     if (st == RUNG_OK)
         st = tape_need(t, q->scale, false, &cells[2], err);
     if (st == RUNG_OK)
-        st = q->weight ? tape_param_grad(t, q->x, &cells[3], err) : cell_new(t, q->x, &cells[3], err);
+        st = q->weight ? tape_param_grad(t, q->x, &cells[3], err)
+                       : cell_new(t, q->x, &cells[3], err);
     if (st == RUNG_OK)
         st = scale_grad(t, q, &cells[4], err);
     s.in_place = !q->weight;
