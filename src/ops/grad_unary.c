@@ -73,8 +73,10 @@ static void s_neg(const float *restrict v, const float *restrict dy, double a, d
 static void s_relu(const float *restrict v, const float *restrict dy, double a, double b, size_t n,
                    float *restrict dx)
 {
-    for (size_t i = 0; i < n; i++)
-        dx[i] = v[i] > 0 ? dy[i] : 0;
+    for (size_t i = 0; i < n; i++) {
+        const float g = dy[i]; /* read in either case: no branch is left */
+        dx[i] = v[i] > 0 ? g : 0;
+    }
 }
 
 /* Of x. */
