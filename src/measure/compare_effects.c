@@ -5,9 +5,9 @@
  *
  * Why alone, and not what the quantized network gains when this layer alone is left float: errors
  * of different layers are nearly independent and add up, so the sum over the quantized layers
- * predicts a mixed network. The gain of one float layer does not: the pairs at its input and output
- * stay while its neighbours are quantized, and a range that two neighbours suffer from is gained
- * only when both are float. */
+ * predicts a mixed network. The gain of one float layer does not: it hides behind the errors of all
+ * others, and a range that two neighbours suffer from is gained only when both are float.
+ * docs/methods.md has figures: close where few layers are float, far better where many are. */
 #include <math.h>
 #include <string.h>
 

@@ -10,6 +10,7 @@
 
 enum { MIN_TURNS = 7 };
 #define TURN_SECONDS 0.01 /* of one model: longer than what a timer or a cold cache costs */
+#define PROFILE_SECONDS 0.2
 
 static int by_value(const void *a, const void *b)
 {
@@ -134,8 +135,9 @@ static rung_status list_steps(const engine *e, layer_times *t, rung_error *err)
 static rung_status profile(engine *e, layer_times *t, rung_error *err)
 {
     rung_status st = engine_run(e, err);
+    const double end = clock_seconds() + PROFILE_SECONDS;
     engine_profile(e, true);
-    for (int round = 0; round < MIN_TURNS && st == RUNG_OK; round++) {
+    for (int round = 0; st == RUNG_OK && (round < MIN_TURNS || clock_seconds() < end); round++) {
         st = engine_run(e, err);
         for (size_t i = 0; i < t->n; i++)
             t->list[i].ms = fmin(t->list[i].ms, engine_step(e, i).seconds * 1e3);
