@@ -16,6 +16,7 @@ static const training_row rows[] = {
     {"Abs", NULL, unary_backward},
     {"Add", NULL, binary_backward},
     {"AveragePool", NULL, pool_backward},
+    {"BatchNormalization", batchnorm_training, batchnorm_backward},
     {"Clip", NULL, unary_backward},
     {"Conv", conv_training, conv_backward},
     {"Div", NULL, binary_backward},

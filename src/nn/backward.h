@@ -7,12 +7,12 @@
 #include "ops/step.h"
 
 /* Like nn_lower, but weights are ordinary operands: nothing is packed for good. l->epi is empty.
- * Where nn_lower itself reads the operand from its buffer, this is nn_lower. The buffers of constant
- * operands hold their data too. RUNG_EUNSUPPORTED: no fast row, the caller uses op_def.eval.
+ * Where nn_lower itself reads the operand from its buffer, this is nn_lower. The buffers of
+ * constant operands hold their data too. RUNG_EUNSUPPORTED: no fast row: op_def.eval.
  *
  * Steps of both kinds that are `library` and were lowered for n_threads = 1 may be run inside a
- * parallel region, by one thread at a time; each lowering is a step of its own. Activations that the
- * operator wants channels-last are fast so, and weights are in ONNX order; the input of a first
+ * parallel region, by one thread at a time; each lowering is a step of its own. Activations that
+ * the operator wants channels-last are fast so, and weights are in ONNX order; the input of a first
  * layer (up to 3 channels) may be plain while its output is channels-last, and is fast so. */
 rung_status nn_lower_training(const lowering *l, step *s, rung_error *err);
 
@@ -24,8 +24,9 @@ rung_status nn_lower_training(const lowering *l, step *s, rung_error *err);
  * RUNG_EUNSUPPORTED: the caller uses op_def.grad. */
 rung_status nn_lower_backward(const lowering *l, unsigned wanted, step *s, rung_error *err);
 
-/* BatchNormalization with the batch's own statistics. Buffers: x, scale, bias, y, mean, variance
- * (the batch's, biased: written). Its backward's: x, scale, mean, variance, dL/dy, dL/dx,
+/* BatchNormalization with the batch's own statistics (with those of its operands it is a row as the
+ * others); l's inputs are the node's five. Buffers: x, scale, bias, y, mean, variance (the batch's,
+ * biased: written). Its backward's: x, scale, mean, variance, dL/dy, dL/dx (may be NULL),
  * dL/dscale, dL/dbias. */
 rung_status nn_lower_batchnorm_training(const lowering *l, step *s, rung_error *err);
 rung_status nn_lower_batchnorm_backward(const lowering *l, step *s, rung_error *err);

@@ -9,6 +9,7 @@ typedef rung_status (*backward_fill)(const lowering *l, unsigned wanted, step *s
 
 rung_status conv_training(const lowering *l, step *s, rung_error *err);
 rung_status gemm_training(const lowering *l, step *s, rung_error *err);
+rung_status batchnorm_training(const lowering *l, step *s, rung_error *err);
 
 rung_status conv_backward(const lowering *l, unsigned wanted, step *s, rung_error *err);
 rung_status gemm_backward(const lowering *l, unsigned wanted, step *s, rung_error *err);
@@ -17,6 +18,7 @@ rung_status unary_backward(const lowering *l, unsigned wanted, step *s, rung_err
 rung_status binary_backward(const lowering *l, unsigned wanted, step *s, rung_error *err);
 rung_status pool_backward(const lowering *l, unsigned wanted, step *s, rung_error *err);
 rung_status reduce_backward(const lowering *l, unsigned wanted, step *s, rung_error *err);
+rung_status batchnorm_backward(const lowering *l, unsigned wanted, step *s, rung_error *err);
 rung_status softmax_backward(const lowering *l, unsigned wanted, step *s, rung_error *err);
 rung_status resize_backward(const lowering *l, unsigned wanted, step *s, rung_error *err);
 

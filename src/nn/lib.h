@@ -52,7 +52,8 @@ rung_status lib_describe(dnnl_memory_desc_t *md, int rank, const int64_t *dims,
 rung_status lib_describe_operand(dnnl_memory_desc_t *md, const operand *o, rung_error *err);
 
 /* oneDNN divides the work of a primitive, when it creates it and when it runs it, for as many
- * threads as OpenMP would give the caller: both must find the same number. Gives what lib_leave takes. */
+ * threads as OpenMP would give the caller: both must find the same number. Gives
+ * what lib_leave takes. */
 int  lib_enter(int n_threads);
 void lib_leave(int before, int n_threads);
 

@@ -81,23 +81,29 @@ static float dot(const float *u, const float *v, size_t n)
     return sum;
 }
 
-ALWAYS_INLINE void affine_row(const float *u, const float *v, size_t c, const float *a,
-                              const float *b, const float *d, float *y)
+ALWAYS_INLINE void affine_lanes(const float *u, const float *v, size_t rows, size_t stride,
+                                size_t n, vec a, vec b, vec m, vec d, float *y)
 {
-    for (size_t i = 0; i < c; i += LANES) {
-        const size_t n = c - i < LANES ? c - i : LANES;
-        vec sum = fetch(a + i, n) * fetch(u + i, n) + fetch(d + i, n);
-        if (v)
-            sum += fetch(b + i, n) * fetch(v + i, n);
-        put(y + i, sum, n);
+    for (size_t r = 0; r < rows; r++, v += stride, y += stride) {
+        vec sum = b * (fetch(v, n) - m) + d;
+        if (u)
+            sum += a * fetch(u + r * stride, n);
+        put(y, sum, n);
     }
 }
 
-static void affine(const float *u, const float *v, size_t rows, size_t c, const float *a,
-                   const float *b, const float *d, float *y)
+static void affine(const float *u, const float *v, size_t rows, size_t stride, size_t c,
+                   const float *a, const float *b, const float *m, const float *d, float *y)
 {
-    for (size_t r = 0; r < rows; r++)
-        affine_row(u + r * c, v ? v + r * c : NULL, c, a, b, d, y + r * c);
+    for (size_t i = 0; i < c; i += LANES) {
+        const size_t n = c - i < LANES ? c - i : LANES;
+        const vec va = u ? fetch(a + i, n) : spread(0.0f), vb = fetch(b + i, n);
+        const vec vm = fetch(m + i, n), vd = fetch(d + i, n);
+        if (u)
+            affine_lanes(u + i, v + i, rows, stride, n, va, vb, vm, vd, y + i);
+        else
+            affine_lanes(NULL, v + i, rows, stride, n, va, vb, vm, vd, y + i);
+    }
 }
 
 /* --- columns ---------------------------------------------------------------------------------- */

@@ -47,9 +47,10 @@ typedef struct vec_train {
     void (*add)(const float *x, size_t n, float a, float *y);
     void (*add_product)(const float *u, const float *v, size_t n, float a, float *y);
     float (*dot)(const float *u, const float *v, size_t n);
-    /* y[i] = a[i % c] u[i] + b[i % c] v[i] + d[i % c], rows of c; v = NULL: without. y may be u. */
-    void (*affine)(const float *u, const float *v, size_t rows, size_t c, const float *a,
-                   const float *b, const float *d, float *y);
+    /* In `rows` rows of `stride`, columns [0, c): y = a u + b (v - m) + d, where a, b, m, d are
+     * [c]; u = NULL: without. y may be u or v. */
+    void (*affine)(const float *u, const float *v, size_t rows, size_t stride, size_t c,
+                   const float *a, const float *b, const float *m, const float *d, float *y);
     /* Of channels [0, c) in `rows` rows of `stride`: s += sum of x, q += sum of (x - mean)^2. */
     void (*column_sum)(const float *x, size_t rows, size_t stride, size_t c, float *s);
     void (*column_spread)(const float *x, const float *mean, size_t rows, size_t stride, size_t c,

@@ -2,8 +2,11 @@
  * and layouts, one and two threads and inside a parallel region. */
 #include "nn_case.h"
 
+#include <float.h>
+#include <math.h>
 #include <string.h>
 
+#include "nn/backward.h"
 #include "unit.h"
 
 #define ROUNDS 60
@@ -354,6 +357,167 @@ static void test_reduce(void **state)
     }
 }
 
+/* --- BatchNormalization ----------------------------------------------------------------------- */
+static void norm_case(nn_case *c, rng *r, int rank)
+{
+    int64_t dims[5] = {nn_between(r, 1, 5), nn_between(r, 1, 40)};
+    for (int d = 2; d < rank; d++)
+        dims[d] = nn_between(r, 1, rank == 5 ? 3 : 9);
+    nn_begin(c, r, nn_chance(r, 2));
+    c->training = true;
+    nn_input(c, false, rank, dims);
+    for (int i = 1; i < 5; i++)
+        nn_input(c, false, 1, &dims[1]);
+    for (int64_t i = 0; i < dims[1]; i++) {
+        float *variance = (float *)c->in[4].data + i;
+        *variance = 0.5f + *variance * *variance;
+    }
+    nn_node(c, "BatchNormalization", 1);
+    nn_set_float(c, "epsilon", 1e-3f);
+}
+
+static void set_sign(tensor *t, float sign)
+{
+    float *v = t->data;
+    for (size_t i = 0; i < tensor_count(t); i++)
+        v[i] = copysignf(v[i], sign);
+}
+
+static void test_batchnorm_fixed(void **state)
+{
+    rng *r = *state;
+    for (int i = 0; i < 2 * ROUNDS; i++) {
+        nn_case c;
+        norm_case(&c, r, (int)nn_between(r, 2, 5));
+        const double count = (double)(tensor_count(&c.in[0]) / tensor_count(&c.in[1]));
+        for (int k = 0; k < 4; k++) /* nothing cancels: mean < 0, the others > 0 */
+            set_sign(&c.in[k], k == 3 ? -1.0f : 1.0f);
+        nn_check(&c, (nn_bound){NN_RELATIVE, 8, 0});
+        nn_check_backward(&c, some_of(r, 7), (nn_bound){NN_SUM, count + 8, 1});
+        nn_end(&c);
+    }
+}
+
+/* One channel, in double. */
+typedef struct channel {
+    size_t  n;
+    double *x, *dy; /* [n] */
+    double  mean, variance, inv, scale, bias;
+    double  dx_dy, dx_h, dy_size, h_size; /* sums of dy, dy h, |dy|, |dy h| */
+} channel;
+
+static void take_channel(nn_case *c, const tensor *dy, size_t at, channel *k)
+{
+    const tensor *x = &c->in[0];
+    const size_t channels = (size_t)x->dims[1], count = tensor_count(x);
+    const size_t inner = count / channels / (size_t)x->dims[0];
+    *k = (channel){.n = count / channels};
+    k->x = arena_alloc(c->mem, k->n * sizeof *k->x);
+    k->dy = arena_alloc(c->mem, k->n * sizeof *k->dy);
+    for (size_t i = 0; i < k->n; i++) {
+        const size_t from = (i / inner * channels + at) * inner + i % inner;
+        k->x[i] = ((const float *)x->data)[from];
+        k->dy[i] = ((const float *)dy->data)[from];
+        k->mean += k->x[i] / (double)k->n;
+    }
+    for (size_t i = 0; i < k->n; i++)
+        k->variance += (k->x[i] - k->mean) * (k->x[i] - k->mean) / (double)k->n;
+    k->inv = 1 / sqrt(k->variance + 1e-3f);
+    k->scale = ((const float *)c->in[1].data)[at];
+    k->bias = ((const float *)c->in[2].data)[at];
+    for (size_t i = 0; i < k->n; i++) {
+        const double h = (k->x[i] - k->mean) * k->inv;
+        k->dx_dy += k->dy[i];
+        k->dx_h += k->dy[i] * h;
+        k->dy_size += fabs(k->dy[i]);
+        k->h_size += fabs(k->dy[i] * h);
+    }
+}
+
+static void near(const char *what, double got, double want, double size, double terms)
+{
+    if (!(fabs(got - want) <= (terms + 16) * FLT_EPSILON * (size + fabs(want))))
+        fail_msg("%s is %.9g, not %.9g", what, got, want);
+}
+
+typedef struct norm_buffers {
+    float *y, *mean, *variance, *dx, *dscale, *dbias;
+} norm_buffers;
+
+/* h = (x - mean) inv is wrong by n rounding errors of x's size times inv at most. */
+static void check_channel(const channel *k, size_t i, size_t memory, size_t c,
+                          const norm_buffers *b)
+{
+    const double n = (double)k->n, h = (k->x[i] - k->mean) * k->inv;
+    const double slope = k->scale * k->inv;
+    near("mean", b->mean[c], k->mean, 4, n);
+    near("variance", b->variance[c], k->variance, 4, n);
+    near("y", b->y[memory], k->scale * h + k->bias, (4 + fabs(h)) * fabs(slope) + fabs(k->bias),
+         n);
+    near("dL/dbias", b->dbias[c], k->dx_dy, k->dy_size, n);
+    near("dL/dscale", b->dscale[c], k->dx_h, k->h_size + 4 * k->inv * k->dy_size, n);
+    near("dL/dx", b->dx[memory], slope * (k->dy[i] - k->dx_dy / n - h * k->dx_h / n),
+         fabs(slope) * (fabs(k->dy[i]) + k->dy_size / n + (fabs(h) + 4 * k->inv) *
+         (k->h_size + 4 * k->inv * k->dy_size) / n), n);
+}
+
+static void check_norm(nn_case *c, const operand *o, const tensor *dy, const norm_buffers *b)
+{
+    const size_t channels = (size_t)c->in[0].dims[1];
+    const size_t inner = tensor_count(&c->in[0]) / channels / (size_t)c->in[0].dims[0];
+    for (size_t at = 0; at < channels; at++) {
+        channel k;
+        take_channel(c, dy, at, &k);
+        for (size_t i = 0; i < k.n; i++) {
+            const size_t element = (i / inner * channels + at) * inner + i % inner;
+            check_channel(&k, i, nn_place(o, element), at, b);
+        }
+    }
+}
+
+static void run_step(nn_case *c, const step *s, void *const *bufs, int n_threads)
+{
+    for (int t = 0; t < n_threads; t++)
+        s->run(s, bufs, arena_alloc(c->mem, s->scratch_bytes), t, n_threads);
+}
+
+static void batch_case(nn_case *c, int n_threads)
+{
+    lowering l;
+    step forward, backward;
+    rung_error err;
+    operand in[NN_MAX], out[NN_MAX];
+    nn_operands(c, &l, in, out, c->mem);
+    l.n_threads = n_threads;
+    const size_t n = tensor_count(&c->in[0]), channels = tensor_count(&c->in[1]);
+    tensor *dy = tensor_new(c->mem, RUNG_F32, c->in[0].rank, c->in[0].dims);
+    for (size_t i = 0; i < n; i++)
+        ((float *)dy->data)[i] = rng_normal(c->random);
+    norm_buffers b = {arena_alloc(c->mem, n * 4), arena_alloc(c->mem, channels * 4),
+                      arena_alloc(c->mem, channels * 4), arena_alloc(c->mem, n * 4),
+                      arena_alloc(c->mem, channels * 4), arena_alloc(c->mem, channels * 4)};
+    void *x = nn_stored(c, &in[0], &c->in[0]), *stored_dy = nn_stored(c, &out[0], dy);
+    void *const bufs[] = {x, c->in[1].data, c->in[2].data, b.y, b.mean, b.variance};
+    void *const back[] = {x,         c->in[1].data, b.mean,   b.variance,
+                          stored_dy, b.dx,          b.dscale, b.dbias};
+    assert_int_equal(nn_lower_batchnorm_training(&l, &forward, &err), RUNG_OK);
+    assert_int_equal(nn_lower_batchnorm_backward(&l, &backward, &err), RUNG_OK);
+    run_step(c, &forward, bufs, n_threads);
+    run_step(c, &backward, back, n_threads);
+    check_norm(c, &out[0], dy, &b);
+}
+
+static void test_batchnorm(void **state)
+{
+    rng *r = *state;
+    for (int i = 0; i < ROUNDS; i++) {
+        nn_case c;
+        norm_case(&c, r, (int)nn_between(r, 2, 5));
+        batch_case(&c, 1 + i % 2);
+        nn_end(&c);
+    }
+}
+
 /* --- borders ---------------------------------------------------------------------------------- */
 static void test_memory(void **state)
 {
@@ -376,6 +540,7 @@ int main(void)
         cmocka_unit_test(test_unary),  cmocka_unit_test(test_clip),
         cmocka_unit_test(test_square), cmocka_unit_test(test_binary),
         cmocka_unit_test(test_pools),  cmocka_unit_test(test_reduce),
+        cmocka_unit_test(test_batchnorm_fixed), cmocka_unit_test(test_batchnorm),
         cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, nn_seed, NULL);

@@ -165,8 +165,7 @@ static void magnitudes(nn_case *c, tensor *in)
 }
 
 /* --- layouts ---------------------------------------------------------------------------------- */
-/* Element i of the row-major tensor is where in memory? */
-static size_t place(const operand *o, size_t i)
+size_t nn_place(const operand *o, size_t i)
 {
     int64_t at[RUNG_MAX_RANK];
     if (!o->channels_last || o->rank < 3)
@@ -181,13 +180,13 @@ static size_t place(const operand *o, size_t i)
     return p * (size_t)o->dims[1] + (size_t)at[1];
 }
 
-static float *stored(nn_case *c, const operand *o, const tensor *t)
+float *nn_stored(nn_case *c, const operand *o, const tensor *t)
 {
     const size_t n = tensor_count(t);
     float *v = arena_alloc(c->mem, n * sizeof *v);
     assert_non_null(v);
     for (size_t i = 0; i < n; i++)
-        v[place(o, i)] = ((const float *)t->data)[i];
+        v[nn_place(o, i)] = ((const float *)t->data)[i];
     return v;
 }
 
@@ -260,7 +259,7 @@ static void compare(const nn_case *c, const expectation *e, nn_bound b, const op
             want += ((const float *)e->added.data)[i];
         if (c->clamp)
             want = want < c->lo ? c->lo : want > c->hi ? c->hi : want;
-        const float got = y[place(o, i)];
+        const float got = y[nn_place(o, i)];
         const double most = allowed(c, e, b, out, i);
         if (got == want || (isnan(got) && isnan(want)))
             continue;
@@ -310,12 +309,12 @@ static void lower_and_run(nn_case *c, const expectation *e, nn_bound bound, int 
     must(lower(c, &l, &s, &err), &err);
     for (int i = 0; i < c->n_in; i++) {
         if (!c->constant[i] && !c->absent[i])
-            bufs[i] = stored(c, &in[i], &c->in[i]);
+            bufs[i] = nn_stored(c, &in[i], &c->in[i]);
         else if (lower_moves(c->n->op) || c->training) /* nn_lower's rows keep constants */
             bufs[i] = c->in[i].data;
     }
     if (c->add)
-        bufs[l.epi.add] = stored(c, &in[l.epi.add], &e->added);
+        bufs[l.epi.add] = nn_stored(c, &in[l.epi.add], &e->added);
     for (int again = 0; again < 2; again++) { /* the second time elsewhere */
         for (int i = 0; i < c->n_out; i++)
             bufs[l.n_in + i] = guarded(c, tensor_count(&c->out[i]));
@@ -409,7 +408,7 @@ static void compare_gradient(const nn_case *c, const gradients *g, nn_bound b, c
                              int in, const float *dx, const char *kernel)
 {
     for (size_t i = 0; i < tensor_count(&c->in[in]); i++) {
-        const double want = ((const float *)g->want[in].data)[i], got = dx[place(o, i)];
+        const double want = ((const float *)g->want[in].data)[i], got = dx[nn_place(o, i)];
         double most = 0;
         if (b.kind == NN_SUM)
             most = (b.terms + 8) * FLT_EPSILON * fabs(((const float *)g->size[in].data)[i]) +
@@ -428,7 +427,7 @@ static void *stored_if_there(nn_case *c, const operand *o, const tensor *t)
 {
     if (!t->data || t->type != RUNG_F32)
         return t->data;
-    return stored(c, o, t);
+    return nn_stored(c, o, t);
 }
 
 static void run_backward(const step *s, void *const *bufs, arena *mem, int n_threads, bool lane)
@@ -466,7 +465,7 @@ static void backward_and_compare(nn_case *c, unsigned wanted, const gradients *g
         bufs[i] = c->absent[i] ? NULL : stored_if_there(c, &in[i], &g->in[i]);
     for (int i = 0; i < c->n_out; i++) {
         bufs[c->n_in + i] = stored_if_there(c, &out[i], &g->out[i]);
-        dout[i] = stored(c, &out[i], &g->dout[i]);
+        dout[i] = nn_stored(c, &out[i], &g->dout[i]);
     }
     for (int again = 0; again < 2; again++) { /* the second time elsewhere */
         for (int i = 0; i < c->n_in; i++)

@@ -53,6 +53,10 @@ void nn_set_string(nn_case *c, const char *name, const char *v);
 /* Fills the lowering's operands from the case (their types, dims, layout; outputs inferred). */
 void nn_operands(nn_case *c, lowering *l, operand *in, operand *out, arena *mem);
 
+/* Where element i of the row-major tensor is in memory; its elements as the operand stores them. */
+size_t nn_place(const operand *o, size_t i);
+float *nn_stored(nn_case *c, const operand *o, const tensor *t);
+
 /* Lowers for 1 and 2 threads, runs, compares. Fails the test when it is too far away, when memory
  * outside the outputs changed, or when there is no row. */
 void nn_check(nn_case *c, nn_bound bound);
