@@ -12,10 +12,10 @@ static const float STEP = 1.0f / 64;
 block_format block_format_of(dtype type, bool search)
 {
     switch (type) {
-    case RUNG_I4: return (block_format){ -7, 7, true, search };
-    case RUNG_U4: return (block_format){ 0, 15, false, search };
-    case RUNG_U8: return (block_format){ 0, 255, false, search };
-    default: return (block_format){ -127, 127, true, search };
+    case RUNG_I4: return (block_format){ -7, 7, true, search, false };
+    case RUNG_U4: return (block_format){ 0, 15, false, search, false };
+    case RUNG_U8: return (block_format){ 0, 255, false, search, false };
+    default: return (block_format){ -127, 127, true, search, false };
     }
 }
 
@@ -104,6 +104,12 @@ double block_quantize(const float *x, size_t n, size_t stride, const block_forma
         float s;
         int z;
         from_range(&b, lo * keep, hi * keep, &s, &z);
+        consider(&b, s, z, scale, zero, &least);
+    }
+    if (f->half_quadratic && least > 0) {
+        float s = *scale;
+        int z = *zero;
+        block_half_quadratic(x, n, stride, f, &s, &z);
         consider(&b, s, z, scale, zero, &least);
     }
     for (size_t i = 0; i < n; i++)

@@ -8,6 +8,7 @@ typedef struct block_format {
     int  lo, hi;    /* of the codes: -7..7, 0..15, -127..127 */
     bool symmetric; /* zero point 0; lo = -hi */
     bool search;    /* least squared error instead of the range from minimum to maximum */
+    bool half_quadratic; /* tries what HQQ finds, too, and takes it where its error is less */
 } block_format;
 
 /* dtype of the codes: bits 4 or 8, symmetric or not. */
@@ -18,6 +19,10 @@ block_format block_format_of(dtype type, bool search);
  * errors. */
 double block_quantize(const float *x, size_t n, size_t stride, const block_format *f, float *scale,
                       int *zero, int8_t *q);
+
+/* HQQ (method_hqq.c) from *scale and *zero on: better ones, where the error has outliers. */
+void block_half_quadratic(const float *x, size_t n, size_t stride, const block_format *f,
+                          float *scale, int *zero);
 
 /* A whole tensor w in blocks of `block` along `axis` (the last of a line may be shorter), as ONNX's
  * DequantizeLinear of opset 21 has it: scales and zeros (NULL where the type is symmetric) are

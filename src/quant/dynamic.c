@@ -34,7 +34,7 @@ typedef struct dynamic {
 } dynamic;
 
 /* Whether 255 * the sum of a channel's magnitudes fits the int32 accumulator. */
-static bool sums_fit(const tensor *w, int axis, const float *scales, bool per_tensor)
+static bool fits_accumulator(const tensor *w, int axis, const float *scales, bool per_tensor)
 {
     for (size_t c = 0; c < weight_channels(w, axis); c++)
         if (255 * weight_code_sum(w, axis, c, scales[per_tensor ? 0 : c]) > INT32_MAX)
@@ -59,7 +59,7 @@ static bool quantize_weight(dynamic *d, int v, const tensor *w, int axis, int ta
         return false;
     const int along = per_tensor ? -1 : axis;
     edit_report_bad(e, v, weight_quantize(w, along, scales, codes.data));
-    if (!sums_fit(w, axis, scales, per_tensor))
+    if (!fits_accumulator(w, axis, scales, per_tensor))
         return false;
     for (int i = 0; i < scale.rank; i++)
         scale.dims[i] = i == 0 ? (int64_t)n : 1;

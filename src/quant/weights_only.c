@@ -4,14 +4,17 @@
  * Blocked int8, int4 and uint4: one scale for `block` weights along the summed axis (for Gather
  * along the row), which is opset 21's DequantizeLinear with block_size. ONNX Runtime runs it as
  * MatMulNBits where the weight has one reader; to that end a Gemm's weight is written untransposed.
- * Not calibrated: scales are those of least squared error for each block (quant/blocks.h). */
+ * Scales are those of least squared error for each block (quant/blocks.h); with samples, GPTQ rounds
+ * products with error feedback, AWQ rescales them before. */
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "graph/pass.h"
 #include "graph/rewrite.h"
-#include "quant/blocks.h"
 #include "quant/edit.h"
+#include "quant/parts.h"
+#include "quant/rounding.h"
 
 enum { DEFAULT_BLOCK = 32 };
 
@@ -29,8 +32,11 @@ typedef struct weights_only {
     dtype type;
     int   block; /* 0: one scale per channel or row */
     made *list;
+    block_codes *rounded; /* by value id of the prepared graph: chosen by a method; or NULL */
     bool  any;
 } weights_only;
+
+static const char *const defaults[] = { "MatMul", "Gemm", "Gather", "Conv", NULL };
 
 static role role_of(const weights_only *d, const node *n)
 {
@@ -134,12 +140,21 @@ static int dequantize(weights_only *d, int v, const tensor *w, role as)
     const tensor lines = as_lines(d, w, as);
     const int along = d->block ? axis : 1 - axis; /* the axis whose elements share a scale */
     const size_t line = d->block ? (size_t)d->block : (size_t)lines.dims[along];
-    const block_format f = block_format_of(d->type, true);
+    const block_codes *chosen = d->rounded && d->rounded[v].codes ? &d->rounded[v] : NULL;
+    block_format f = block_format_of(d->type, true);
     parts p;
+    f.half_quadratic = e->opt->methods & RUNG_METHOD_HQQ;
     if (!parts_new(d, &lines, along, line, &p))
         return -1;
-    edit_report_bad(e, v, blocks_quantize(&lines, along, line, &f, p.scale.data, p.zeros, p.bytes,
-                                          p.scratch));
+    if (chosen) {
+        memcpy(p.scale.data, chosen->scales, tensor_count(&p.scale) * sizeof(float));
+        memcpy(p.zeros, chosen->zeros, tensor_count(&p.scale));
+        memcpy(p.bytes, chosen->codes, tensor_count(w));
+        edit_report_bad(e, v, count_not_finite(w));
+    } else {
+        edit_report_bad(e, v, blocks_quantize(&lines, along, line, &f, p.scale.data, p.zeros,
+                                              p.bytes, p.scratch));
+    }
     pack_codes(p.bytes, tensor_count(w), d->type, p.codes.data);
     pack_codes(p.zeros, tensor_count(&p.scale), d->type, p.zero.data);
     p.codes.rank = w->rank;
@@ -186,7 +201,6 @@ static int take_weight(weights_only *d, const node *n, role as)
 
 static rung_status run(weights_only *d, rung_error *err)
 {
-    static const char *const defaults[] = { "MatMul", "Gemm", "Gather", "Conv", NULL };
     edit *e = &d->e;
     for (size_t i = 0; i < e->n_nodes && !e->failed; i++) {
         node *n = &e->g->nodes[i];
@@ -221,20 +235,99 @@ static void choose_format(weights_only *d, const rung_quant_options *opt)
     d->block = opt->block ? opt->block : bits == 4 ? DEFAULT_BLOCK : 0;
 }
 
+/* --- methods that look at activations --------------------------------------------------------- */
+
+/* The products that will be quantized, in g. */
+static bool *products_of(const graph *g, const rung_quant_options *opt, arena *mem)
+{
+    const edit look = { .g = (graph *)(uintptr_t)g, .opt = opt };
+    bool *wanted = arena_zero(mem, g->n_nodes + 1, sizeof *wanted);
+    for (size_t i = 0; wanted && i < g->n_nodes; i++)
+        wanted[i] = edit_selects(&look, &g->nodes[i], defaults);
+    return wanted;
+}
+
+/* AWQ: a prepared copy of g, rescaled. */
+static rung_status rescaled(const graph *g, const samples *s, const weights_only *d,
+                            const rung_quant_options *opt, graph **out, diagnostics *diag,
+                            rung_error *err)
+{
+    size_t n;
+    rung_status st = graph_clone(g, out, err);
+    if (st != RUNG_OK || (st = rewrite_prepare(*out, err)) != RUNG_OK)
+        return st;
+    arena *mem = arena_new();
+    const bool *wanted = mem ? products_of(*out, opt, mem) : NULL;
+    st = wanted ? methods_awq(*out, s, opt, wanted, d->type, (size_t)d->block, diag, &n, err)
+                : fail_memory(err, "rescaling", g->n_nodes);
+    arena_free(mem);
+    return st;
+}
+
+static rung_status round_by_gptq(weights_only *d, const samples *s, rung_error *err)
+{
+    edit *e = &d->e;
+    const bool *wanted = products_of(e->g, e->opt, e->mem);
+    d->rounded = arena_zero(e->mem, e->n_values + 1, sizeof *d->rounded);
+    if (!wanted || !d->rounded)
+        return fail_memory(err, "rounding", e->n_values * sizeof *d->rounded);
+    return methods_gptq_blocks(e->g, s, e->opt, wanted, d->type, (size_t)d->block, e->mem,
+                               d->rounded, e->diag, err);
+}
+
+/* What the methods come to on samples kept apart, where there are such. */
+static rung_status report_sqnr(const graph *g, const graph *q, const samples *s, diagnostics *diag,
+                               rung_error *err)
+{
+    double db;
+    const rung_status st = samples_sqnr(s, g, q, &db, err);
+    if (st == RUNG_OK)
+        diagnose(diag, "method", "weights", "the outputs have %.2f dB on samples kept apart", db);
+    return st;
+}
+
+static rung_status finish(weights_only *d, rung_status st, graph **out, rung_error *err)
+{
+    const char *text = NULL;
+    if (d->e.mem && d->block)
+        text = arena_printf(d->e.mem, "rung " RUNG_VERSION " weights=%s block=%d",
+                            dtype_name(d->type), d->block);
+    else if (d->e.mem)
+        text = arena_printf(d->e.mem, "rung " RUNG_VERSION " weights=%s per-channel",
+                            dtype_name(d->type));
+    return edit_end(&d->e, st, text, out, err);
+}
+
 rung_status quantize_weights(const graph *g, dataset *data, const rung_quant_options *opt,
                              graph **out, diagnostics *diag, rung_error *err)
 {
+    const unsigned looking = RUNG_METHOD_AWQ | RUNG_METHOD_GPTQ;
+    const unsigned methods = opt->methods || !data ? opt->methods : RUNG_METHOD_GPTQ;
     weights_only d = { .any = false };
+    samples s = { 0 };
+    graph *scaled = NULL;
+    rung_status st = RUNG_OK;
     choose_format(&d, opt);
-    rung_status st = edit_begin(&d.e, g, opt, diag, err);
+    if (methods & looking)
+        st = samples_load(g, data, opt, &s, err);
+    s.n_threads = s.n_threads > 0 ? s.n_threads : omp_get_num_procs();
+    if (st == RUNG_OK && methods & looking && s.n < 2)
+        st = fail(err, RUNG_EARGUMENT, "all samples are in one batch: none are left to check with; "
+                  "give more, or a smaller batch");
+    if (st == RUNG_OK && methods & RUNG_METHOD_AWQ)
+        st = rescaled(g, &s, &d, opt, &scaled, diag, err);
+    if (st != RUNG_OK)
+        goto done;
+    st = edit_begin(&d.e, scaled ? scaled : g, opt, diag, err);
+    if (st == RUNG_OK && methods & RUNG_METHOD_GPTQ)
+        st = round_by_gptq(&d, &s, err);
     if (st == RUNG_OK)
         st = run(&d, err);
-    const char *text = NULL;
-    if (d.e.mem && d.block)
-        text = arena_printf(d.e.mem, "rung " RUNG_VERSION " weights=%s block=%d",
-                            dtype_name(d.type), d.block);
-    else if (d.e.mem)
-        text = arena_printf(d.e.mem, "rung " RUNG_VERSION " weights=%s per-channel",
-                            dtype_name(d.type));
-    return edit_end(&d.e, st, text, out, err);
+    st = finish(&d, st, out, err);
+    if (st == RUNG_OK && methods & looking)
+        st = report_sqnr(g, *out, &s, diag, err);
+done:
+    samples_free(&s);
+    graph_free(scaled);
+    return st;
 }
