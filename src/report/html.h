@@ -15,6 +15,10 @@ void html_name(text *t, const char *name);
 void chart_sqnr(text *t, const comparison *c);
 /* The float values of a tensor, and what the codes reach. */
 void chart_values(text *t, const tensor_record *of);
+/* Two series over 0 .. n - 1, NaN: no point; b NULL: one. words: what and in which unit. a_name and
+ * b_name: what a point is called; x_name: the axis. */
+void chart_series(text *t, const char *words, const char *x_name, const double *a,
+                  const char *a_name, const double *b, const char *b_name, size_t n);
 /* The largest weight of every channel. */
 void chart_weights(text *t, const weight_record *w);
 

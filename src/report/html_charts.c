@@ -148,6 +148,67 @@ void chart_sqnr(text *t, const comparison *c)
     text_add(t, "</svg></div>\n");
 }
 
+/* --- series ----------------------------------------------------------------------------------- */
+
+static frame series_frame(const double *a, const double *b, size_t n)
+{
+    double lo = INFINITY, hi = -INFINITY;
+    for (size_t i = 0; i < n; i++) {
+        see_db(a[i], &lo, &hi);
+        if (b)
+            see_db(b[i], &lo, &hi);
+    }
+    if (lo > hi)
+        lo = 0, hi = 1;
+    const double more = hi > lo ? (hi - lo) * 0.06 : fabs(hi) * 0.1 + 1e-3;
+    return (frame){ 64, 32, 1014, 240, -0.2, (double)(n > 1 ? n - 1 : 1) + 0.2, lo - more,
+                    hi + more };
+}
+
+static void add_curve(text *t, const frame *f, const char *class, const double *y, size_t n)
+{
+    bool begun = false;
+    text_add(t, "<path class=\"%s\" d=\"", class);
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(y[i]))
+            continue;
+        text_add(t, "%c%.1f %.1f", begun ? 'L' : 'M', at_x(f, (double)i), at_y(f, y[i]));
+        begun = true;
+    }
+    text_add(t, "\"/>\n");
+}
+
+static void add_values(text *t, const frame *f, const double *y, const char *name, bool ring,
+                       size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(y[i]))
+            continue;
+        text_add(t, "<circle class=\"%s\" r=\"3\" cx=\"%.1f\" cy=\"%.1f\"><title>%zu: %s "
+                 "%.6g</title></circle>\n", ring ? "ring" : "dot", at_x(f, (double)i),
+                 at_y(f, y[i]), i, name, y[i]);
+    }
+}
+
+void chart_series(text *t, const char *words, const char *x_name, const double *a,
+                  const char *a_name, const double *b, const char *b_name, size_t n)
+{
+    const frame f = series_frame(a, b, n);
+    text_add(t, "<div class=\"scroll\" tabindex=\"0\"><svg role=\"img\" aria-label=\"%s\" "
+             "width=\"1030\" height=\"280\" viewBox=\"0 0 1030 280\">", words);
+    add_y_ticks(t, &f, 6);
+    add_x_ticks(t, &f, n < 20 ? (int)(n > 1 ? n - 1 : 1) : 20);
+    add_label(t, f.left, 18, "start", words);
+    add_label(t, f.right, 274, "end", x_name);
+    if (b) {
+        add_curve(t, &f, "stem", b, n);
+        add_values(t, &f, b, b_name, true, n);
+    }
+    add_curve(t, &f, "curve", a, n);
+    add_values(t, &f, a, a_name, false, n);
+    text_add(t, "</svg></div>\n");
+}
+
 /* --- values of a tensor ----------------------------------------------------------------------- */
 
 enum { N_BINS = 96 };

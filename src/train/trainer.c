@@ -59,8 +59,8 @@ static rung_status connect(const trainer *t, lane *l, rung_error *err)
         l->out[i].teacher = engine_output(l->teacher, w->teacher);
         if (tensor_count(l->out[i].teacher) != tensor_count(l->out[i].y) ||
             l->out[i].teacher->type != RUNG_F32)
-            return fail(err, RUNG_EARGUMENT, "output or feature %d: the teacher's has another shape "
-                        "or type", i);
+            return fail(err, RUNG_EARGUMENT, "output or feature %d: the teacher's has another "
+                        "shape or type", i);
     }
     return RUNG_OK;
 }

@@ -1,10 +1,10 @@
 /* One step of training: a batch is cut into chunks, each goes forward and backward on a tape, and
  * the sum of their gradients moves the parameters.
  *
- * A lane is a tape (and the teacher's engine) for one thread; lanes take chunks as they are free, and
- * gradients are added in the order of the chunks. The size of a chunk does not depend on the number
- * of threads, so neither does any result. Where normalizations use the batch's statistics, the whole
- * batch is one chunk, and one lane has all threads. */
+ * A lane is a tape (and the teacher's engine) for one thread; lanes take chunks as they are free,
+ * and gradients are added in the order of the chunks. The size of a chunk does not depend on the
+ * number of threads, so neither does any result. Where normalizations use the batch's statistics,
+ * the whole batch is one chunk, and one lane has all threads. */
 #ifndef RUNG_TRAIN_TRAINER_H
 #define RUNG_TRAIN_TRAINER_H
 
@@ -38,8 +38,8 @@ typedef struct trainer_options {
 typedef struct trainer trainer;
 
 /* g: float or prepared (quant/qat.h). teacher (NULL: none): a float graph with the same inputs and
- * outputs. Both are read during the trainer's life. An output that a Softmax makes counts as what it
- * is made from. */
+ * outputs. Both are read during the trainer's life. An output that a Softmax makes counts as what
+ * it is made from. */
 rung_status trainer_create(const graph *g, const graph *teacher, const trainer_options *opt,
                            trainer **out, rung_error *err);
 void        trainer_free(trainer *t);
@@ -51,9 +51,9 @@ typedef struct step_result {
     float  rate;
 } step_result;
 
-/* One step on b (b->labels may be NULL; mixed and share as in loss.h). b->n <= opt.batch. Nothing has
- * moved after a failure: RUNG_EMODEL where numbers are not finite names the step, and the layer or
- * the parameter. */
+/* One step on b (b->labels may be NULL; mixed and share as in loss.h). b->n <= opt.batch. Nothing
+ * has moved after a failure: RUNG_EMODEL where numbers are not finite names the step, and the layer
+ * or the parameter. */
 rung_status trainer_step(trainer *t, const batch *b, const int64_t *mixed, const float *share,
                          step_result *out, rung_error *err);
 /* From now on normalizations use their running statistics. */

@@ -6,7 +6,7 @@
 #include "train/tape.h"
 #include "train/trainer.h"
 
-/* An output that the loss looks at: where it is found among the tape's and the teacher's outputs. */
+/* An output that the loss looks at: its place among the tape's and the teacher's outputs. */
 typedef struct watched {
     int tape, teacher; /* teacher -1: none */
 } watched;

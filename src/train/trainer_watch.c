@@ -109,8 +109,8 @@ static rung_status copy_teacher(const graph *g, const graph *teacher, watch_list
                                 rung_error *err)
 {
     if (teacher->n_inputs != g->n_inputs || teacher->n_outputs != g->n_outputs)
-        return fail(err, RUNG_EARGUMENT, "the teacher has %d inputs and %d outputs, the model to be "
-                    "trained has %d and %d", teacher->n_inputs, teacher->n_outputs, g->n_inputs,
+        return fail(err, RUNG_EARGUMENT, "the teacher has %d inputs and %d outputs, the model to "
+                    "be trained has %d and %d", teacher->n_inputs, teacher->n_outputs, g->n_inputs,
                     g->n_outputs);
     return graph_clone(teacher, &w->teacher, err);
 }

@@ -1,4 +1,4 @@
-/* Steps of training on a small network: the loss falls, threads do not matter, failures are named. */
+/* Steps of training: the loss falls, threads do not matter, failures are named. */
 #include "data_files.h"
 #include "graph_kit.h"
 
