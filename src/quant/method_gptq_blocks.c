@@ -3,10 +3,10 @@
  *
  * With H the inputs' sums of squares and H = L L', the error e' H e of a column's rounding e is
  * built up from the last input to the first: each takes the code next to its weight less what the
- * errors before it have done already. Two orders are tried: inputs by their size, with the scales of
- * plain rounding, and as they stand, where a block's scale is chosen when the walk comes to it, for
- * the weights it is to stand for by then. For the codes that come out the scales of least error are
- * a small linear system. */
+ * errors before it have done already. Two orders are tried: inputs by their size, with the scales
+ * of plain rounding, and as they stand, where a block's scale is chosen when the walk comes to it,
+ * for the weights it is to stand for by then. For the codes that come out the scales of least error
+ * are a small linear system. */
 #include <float.h>
 #include <math.h>
 #include <omp.h>

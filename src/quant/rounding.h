@@ -29,10 +29,10 @@ rung_status methods_gptq_blocks(const graph *g, const samples *s, const rung_qua
                                 const bool *wanted, dtype type, size_t block, arena *mem,
                                 block_codes *rounded, diagnostics *diag, rung_error *err);
 
-/* The same for one matrix w [in][out]: h are its inputs' sums of squares. Two ways of rounding, each
- * with and without scales refitted to its codes; the best by check (sums of squares of rows kept
- * apart) goes to c. *before, *after: errors there, to the nearest and as c has it; equal: nothing is
- * better, c is to the nearest. */
+/* The same for one matrix w [in][out]: h are its inputs' sums of squares. Two ways of rounding,
+ * each with and without scales refitted to its codes; the best by check (sums of squares of rows
+ * kept apart) goes to c. *before, *after: errors there, to the nearest and as c has it; equal:
+ * nothing is better, c is to the nearest. */
 rung_status gptq_matrix(const tensor *w, const matrix_format *m, const float *h, const float *check,
                         int n_threads, block_codes *c, double *before, double *after,
                         rung_error *err);

@@ -4,8 +4,8 @@
  * Blocked int8, int4 and uint4: one scale for `block` weights along the summed axis (for Gather
  * along the row), which is opset 21's DequantizeLinear with block_size. ONNX Runtime runs it as
  * MatMulNBits where the weight has one reader; to that end a Gemm's weight is written untransposed.
- * Scales are those of least squared error for each block (quant/blocks.h); with samples, GPTQ rounds
- * products with error feedback, AWQ rescales them before. */
+ * Scales are those of least squared error for each block (quant/blocks.h); with samples, GPTQ
+ * rounds products with error feedback, AWQ rescales them before. */
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>

@@ -15,13 +15,13 @@
 #include "quant/blocks.h"
 #include "quant/quant.h"
 
-typedef rung_status (*quantize_fn)(const graph *g, const rung_quant_options *opt, graph **out,
-                                   diagnostics *diag, rung_error *err);
+typedef rung_status (*quantize_fn)(const graph *g, dataset *data, const rung_quant_options *opt,
+                                   graph **out, diagnostics *diag, rung_error *err);
 
 static graph *quantized(const graph *g, quantize_fn run, const rung_quant_options *opt)
 {
     graph *q = NULL;
-    assert_ok(run(g, opt, &q, NULL, err));
+    assert_ok(run(g, NULL, opt, &q, NULL, err));
     assert_ok(graph_verify(q, err));
     return q;
 }
@@ -447,7 +447,7 @@ static void memory_may_be_out(void **state)
             engine *e = NULL;
             rung_error err = { "" };
             mem_fail_after(n);
-            rung_status st = mode ? quantize_weights(g, &four, &q, NULL, &err)
+            rung_status st = mode ? quantize_weights(g, NULL, &four, &q, NULL, &err)
                                   : quantize_dynamic(g, NULL, &plain, &q, NULL, &err);
             assert_true((st == RUNG_OK) == (q != NULL));
             if (st == RUNG_OK)
