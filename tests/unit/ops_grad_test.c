@@ -160,6 +160,11 @@ static void test_pools(void **state)
         if (strcmp(pools[i].op, "LpPool") == 0)
             run_pool(&pools[i], 3);
     }
+    grad_case with_indices;
+    case_begin(&with_indices, "MaxPool", 13, 2);
+    case_input(&with_indices, DIMS(1, 2, 5, 5));
+    case_ints_attr(&with_indices, "kernel_shape", DIMS(2, 2));
+    case_check(&with_indices);
     static const char *const global[] = {"GlobalAveragePool", "GlobalMaxPool"};
     for (int i = 0; i < 2; i++) {
         grad_case c;
