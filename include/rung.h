@@ -161,7 +161,7 @@ typedef struct rung_quant_options {
     size_t      size;        /* set by RUNG_QUANT_OPTIONS */
     rung_range  range;       /* how an activation's range is chosen */
     double      percentile;  /* for RUNG_RANGE_PERCENTILE, in percent; 0 = 99.99 */
-    rung_dtype  act_type;    /* RUNG_U8 or RUNG_I8; 0 = the qconfig's (RUNG_U8) */
+    rung_dtype  act_type;    /* uint8, int8, uint16 or int16; 0 = the qconfig's (RUNG_U8) */
     bool        act_symmetric; /* zero point at the middle of the type */
     bool        per_tensor;  /* one scale for a whole weight; otherwise one per output channel */
     const char *const *exclude; /* node names or operator types to leave in float; * and ? match */

@@ -33,8 +33,9 @@ static rung_status check_static(const rung_quant_options *o, rung_error *err)
         return fail(err, RUNG_EARGUMENT, "range %d is not a rung_range", (int)o->range);
     if (!(o->percentile >= 0 && o->percentile <= 100))
         return fail(err, RUNG_EARGUMENT, "percentile %g is not within 0 to 100", o->percentile);
-    if (o->act_type != 0 && o->act_type != RUNG_U8 && o->act_type != RUNG_I8)
-        return fail(err, RUNG_EARGUMENT, "activations can be uint8 or int8, not %s",
+    const bool wide = o->act_type == RUNG_U16 || o->act_type == RUNG_I16;
+    if (o->act_type != 0 && o->act_type != RUNG_U8 && o->act_type != RUNG_I8 && !wide)
+        return fail(err, RUNG_EARGUMENT, "activations can be uint8, int8, uint16 or int16, not %s",
                     dtype_name(o->act_type));
     if (o->methods & ~(unsigned)STATIC_METHODS)
         return fail(err, RUNG_EARGUMENT, "methods %#x are not those of static quantization",
@@ -46,6 +47,9 @@ static rung_status check_static(const rung_quant_options *o, rung_error *err)
     if (o->act_bits && (o->act_bits < 2 || o->act_bits > 8))
         return fail(err, RUNG_EARGUMENT, "activations of %d bits: 2 to 8 are possible",
                     o->act_bits);
+    if (o->act_bits && wide)
+        return fail(err, RUNG_EARGUMENT, "activations of %d bits are of type uint8 or int8, not %s",
+                    o->act_bits, dtype_name(o->act_type));
     if ((o->act_affine && o->act_symmetric) || (o->per_channel && o->per_tensor) ||
         (o->full_range && o->reduce_range))
         return fail(err, RUNG_EARGUMENT, "options that exclude each other: act_affine and "

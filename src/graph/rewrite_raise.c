@@ -1,4 +1,5 @@
-/* Operators of opsets 13 to 20 in their form of opset 21, which blocked and 4-bit weights need. */
+/* Operators of opsets 13 to 20 in their form of opset 21, which blocked and 4-bit weights and 16-bit
+ * activations need. */
 #include "graph/pass.h"
 #include "graph/rewrite.h"
 
@@ -25,7 +26,7 @@ static rung_status refuse(const raise *r, const node *n, const char *why, rung_e
 {
     char label[NODE_LABEL_SIZE];
     return fail(err, RUNG_EUNSUPPORTED,
-                "%s: %s; export the model with opset %lld, or use --weight-bits 8 without --block",
+                "%s: %s; export the model with opset %lld, or stay with 8 bits without --block",
                 node_label(r->g, n, label, sizeof label), why, (long long)r->to);
 }
 
@@ -125,6 +126,6 @@ rung_status rewrite_raise_opset(graph *g, int64_t to, rung_error *err)
     if (st == RUNG_OK)
         st = graph_set_opset(g, "", to, err);
     if (g->ir_version < IR_VERSION)
-        g->ir_version = IR_VERSION; /* 4-bit types came with it */
+        g->ir_version = IR_VERSION; /* 4-bit types, and 16-bit codes, came with it */
     return st == RUNG_OK ? graph_sort(g, err) : st;
 }

@@ -1,6 +1,7 @@
 /* From observations to the parameters of every pair. */
 #include <math.h>
 #include <omp.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "quant/parts.h"
@@ -28,6 +29,14 @@ static range constant_range(const tensor *t)
     return r;
 }
 
+/* 65536 steps lose more by what is clipped than by their width. */
+static range observed_range(const observer *o, const qsettings *s)
+{
+    const bool all = qsettings_wide(s) && s->range != RUNG_RANGE_PERCENTILE;
+    return observer_range(o, all ? RUNG_RANGE_MINMAX : s->range, s->percentile, qsettings_bits(s),
+                          s->act_symmetric);
+}
+
 static range range_of(const recipe *r, int v)
 {
     const placement *p = &r->places[v];
@@ -36,8 +45,7 @@ static range range_of(const recipe *r, int v)
         return (range){ p->lo, p->hi };
     if (p->kind == PLACE_CONSTANT)
         return constant_range(r->g->values[v].constant);
-    return observer_range(r->observers[v], s->range, s->percentile, qsettings_bits(s),
-                          s->act_symmetric);
+    return observed_range(r->observers[v], s);
 }
 
 static bool has_own_range(const recipe *r, size_t v)
@@ -80,6 +88,32 @@ static rung_status check_constant(recipe *r, int v, rung_error *err)
     return RUNG_OK;
 }
 
+qparams params_as(const recipe *r, int v, const qsettings *s)
+{
+    const int root = r->places[v].shares;
+    const placement *p = &r->places[root];
+    const range seen = p->kind == PLACE_FIXED ? (range){ p->lo, p->hi }
+                                              : observed_range(r->observers[root], s);
+    bool repaired;
+    return qparams_from_range(seen.lo, seen.hi, s->act_type, qsettings_bits(s), s->act_symmetric,
+                              &repaired);
+}
+
+void choose_narrow(recipe *r)
+{
+    memset(r->narrow, 0, r->n_values * sizeof *r->narrow);
+    for (size_t i = 0; i < r->n_nodes; i++) {
+        const node *n = &r->g->nodes[i];
+        for (int k = 0; r->quantized[i] && k < n->n_inputs; k++) {
+            const int v = n->inputs[k];
+            if (!is_activation(n, k) || !reads_narrow(r, n, v) || r->narrow[v].scale > 0)
+                continue;
+            const qsettings s = node_settings(r, n, v);
+            r->narrow[v] = params_as(r, v, &s);
+        }
+    }
+}
+
 rung_status choose_params(recipe *r, rung_error *err)
 {
     range *ranges = arena_zero(r->mem, r->n_values, sizeof *ranges);
@@ -108,5 +142,6 @@ rung_status choose_params(recipe *r, rung_error *err)
     for (size_t v = 0; v < r->n_values; v++)
         if (r->places[v].kind == PLACE_SHARED)
             r->params[v] = r->params[r->places[v].shares];
+    choose_narrow(r);
     return st;
 }

@@ -131,15 +131,21 @@ typedef struct channel {
     const tensor *w;
     int           axis; /* of the output channels */
     size_t        c;
-    float         x_scale, bias;
+    const qparams *x; /* of the input */
+    float         bias;
 } channel;
 
 typedef enum trouble { FITS = 0, TINY, BIAS, SUM, HUGE_SCALE } trouble;
 
-/* Codes of inputs are up to 255 from zero: 255 sum|w| + |b| bounds every partial sum. */
+bool products_fit(const qparams *x, double weights, double bias)
+{
+    const bool wide = x->type == RUNG_U16 || x->type == RUNG_I16;
+    return 255 * weights + (wide ? bias / 256 + INT32_MAX / 256 + 2 : bias) <= INT32_MAX;
+}
+
 static trouble channel_trouble(const channel *k, float scale)
 {
-    const float product = k->x_scale * scale;
+    const float product = k->x->scale * scale;
     if (!isfinite(product))
         return HUGE_SCALE;
     if (product < FLT_MIN)
@@ -147,7 +153,7 @@ static trouble channel_trouble(const channel *k, float scale)
     const double bias = isfinite(k->bias) ? nearbyint(fabs((double)k->bias / product)) : 0;
     if (bias > INT32_MAX)
         return BIAS;
-    return 255 * weight_code_sum(k->w, k->axis, k->c, scale) + bias > INT32_MAX ? SUM : FITS;
+    return products_fit(k->x, weight_code_sum(k->w, k->axis, k->c, scale), bias) ? FITS : SUM;
 }
 
 /* The smallest scale from `scale` on with which the channel fits (to float32 rounding). False:
@@ -208,7 +214,7 @@ static rung_status guard_node(recipe *r, const node *n, rung_error *err)
     repairs done = { { 0 }, 1 };
     /* A grouped ConvTranspose has more biases than its weight has channels on that axis. */
     for (size_t c = 0; c < (n_bias > channels ? n_bias : channels); c++) {
-        const channel k = { weight, at->channel_axis, c % channels, r->params[x].scale,
+        const channel k = { weight, at->channel_axis, c % channels, read_params(r, n, x),
                             bias ? ((const float *)bias->data)[c] : 0 };
         float *scale = &r->scales[w][at->axis < 0 ? 0 : c % channels];
         const float before = *scale;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "graph/rewrite.h"
 #include "quant/fake.h"
 #include "quant/parts.h"
 
@@ -15,8 +16,8 @@ enum { NO_ZERO = -2 }; /* in place of a zero point's id: the operand is left out
 typedef struct zeros {
     const char *name;
     dtype   type;
-    size_t  n;     /* that many channels; 0: a scalar */
-    uint8_t first; /* the byte of a scalar; vectors are 0 */
+    size_t  n;    /* that many channels; 0: a scalar */
+    int     code; /* of a scalar; vectors are 0 */
     int     id;
 } zeros;
 
@@ -24,6 +25,7 @@ typedef struct inserter {
     recipe *r;
     int    *scale, *zero;   /* by value id: constants of pairs, -1: not made yet */
     int    *dequantized;    /* by value id: what its consumers read instead; -1: itself */
+    int    *narrowed;       /* by value id: what those of 8 bits read of a 16-bit tensor */
     zeros  *zeros;
     size_t  n_zeros, cap_zeros;
 } inserter;
@@ -56,28 +58,30 @@ static int add_value(inserter *s, const char *base, const char *suffix)
     return name ? graph_add_value(s->r->g, name, RUNG_UNDEFINED, -1, NULL) : -1;
 }
 
-/* [n] zeros, or for n = 0 a scalar whose (first) byte is given; values of one name are shared. */
-static int shared_bytes(inserter *s, const char *name, dtype type, size_t n, uint8_t first)
+/* [n] zeros, or for n = 0 a scalar code; values of one name are shared. */
+static int shared_codes(inserter *s, const char *name, dtype type, size_t n, int code)
 {
     for (size_t i = 0; i < s->n_zeros; i++)
         if (!strcmp(s->zeros[i].name, name) && s->zeros[i].type == type && s->zeros[i].n == n &&
-            s->zeros[i].first == first)
+            s->zeros[i].code == code)
             return s->zeros[i].id;
     zeros *list = arena_grow(s->r->mem, s->zeros, &s->cap_zeros, s->n_zeros + 1, sizeof *list);
     uint8_t *data = arena_zero(s->r->mem, dtype_bytes(type, n ? n : 1), 1);
     if (!list || !data)
         return -1;
-    data[0] = first;
+    data[0] = (uint8_t)code;
+    if (type == RUNG_U16 || type == RUNG_I16)
+        ((uint16_t *)(void *)data)[0] = (uint16_t)code;
     s->zeros = list;
     const tensor t = { type, n ? 1 : 0, { (int64_t)n }, data };
     const int id = add_constant(s, name, "", &t);
-    list[s->n_zeros++] = (zeros){ name, type, n, first, id };
+    list[s->n_zeros++] = (zeros){ name, type, n, code, id };
     return id;
 }
 
-static int zero_point(inserter *s, dtype type, size_t n, uint8_t first)
+static int zero_point(inserter *s, dtype type, size_t n, int code)
 {
-    return shared_bytes(s, "zero", type, n, first);
+    return shared_codes(s, "zero", type, n, code);
 }
 
 /* Scale and zero point (or NO_ZERO) are inputs 1 and 2. axis < 0: per tensor. */
@@ -97,8 +101,8 @@ static rung_status add_node(inserter *s, const char *op, const int in[3], int ou
 static rung_status clip_codes(inserter *s, int codes, int to, dtype type, const int ends[2],
                               rung_error *err)
 {
-    const int in[] = { codes, shared_bytes(s, "lowest", type, 0, (uint8_t)ends[0]),
-                       shared_bytes(s, "highest", type, 0, (uint8_t)ends[1]) };
+    const int in[] = { codes, shared_codes(s, "lowest", type, 0, ends[0]),
+                       shared_codes(s, "highest", type, 0, ends[1]) };
     return add_node(s, "Clip", in, to, -1, err);
 }
 
@@ -112,7 +116,7 @@ static rung_status make_params(inserter *s, int root, rung_error *err)
     if (s->scale[root] >= 0)
         return RUNG_OK;
     s->scale[root] = add_constant(s, base, "_scale", &scale_t);
-    s->zero[root] = zero_point(s, p.type, 0, (uint8_t)p.zero);
+    s->zero[root] = zero_point(s, p.type, 0, p.zero);
     return s->scale[root] < 0 || s->zero[root] < 0 ? out_of_memory(err) : RUNG_OK;
 }
 
@@ -132,7 +136,29 @@ static int move_producer(inserter *s, int v)
 /* What moves values that are within the codes leaves them there. */
 static bool needs_clip(const recipe *r, int v)
 {
-    return r->set[v].act_bits < 8 && !(r->places[v].kind == PLACE_SHARED && r->places[v].derived);
+    return r->set[v].act_bits < 8 && !qsettings_wide(&r->set[v]) &&
+           !(r->places[v].kind == PLACE_SHARED && r->places[v].derived);
+}
+
+/* The pair of 8 bits behind one of 16. */
+static rung_status insert_narrow(inserter *s, int v, rung_error *err)
+{
+    const char *base = s->r->g->values[v].name;
+    qparams p = s->r->narrow[v];
+    int from = s->dequantized[v];
+    rung_status st = RUNG_OK;
+    if (p.bits < 8)
+        st = clip_to_codes(s->r->g, from, -1, from, &p, NULL, &from, err);
+    if (st != RUNG_OK)
+        return st;
+    const tensor scale_t = { .type = RUNG_F32, .data = &p.scale };
+    const int scale = add_constant(s, base, "_narrow_scale", &scale_t);
+    const int zero = zero_point(s, p.type, 0, p.zero), codes = add_value(s, base, "_narrow_q");
+    const int q[] = { from, scale, zero }, dq[] = { codes, scale, zero };
+    s->narrowed[v] = add_value(s, base, "_narrow_dq");
+    if ((st = add_node(s, "QuantizeLinear", q, codes, -1, err)) != RUNG_OK)
+        return st;
+    return add_node(s, "DequantizeLinear", dq, s->narrowed[v], -1, err);
 }
 
 static rung_status insert_pair(inserter *s, int v, rung_error *err)
@@ -160,9 +186,10 @@ static rung_status insert_pair(inserter *s, int v, rung_error *err)
     const int dq[] = { kept, s->scale[root], s->zero[root] };
     s->dequantized[v] = to;
     if ((st = add_node(s, "QuantizeLinear", q, codes, -1, err)) != RUNG_OK ||
-        (kept != codes && (st = clip_codes(s, codes, kept, p->type, ends, err)) != RUNG_OK))
+        (kept != codes && (st = clip_codes(s, codes, kept, p->type, ends, err)) != RUNG_OK) ||
+        (st = add_node(s, "DequantizeLinear", dq, to, -1, err)) != RUNG_OK)
         return st;
-    return add_node(s, "DequantizeLinear", dq, to, -1, err);
+    return s->r->narrow[v].scale > 0 ? insert_narrow(s, v, err) : RUNG_OK;
 }
 
 /* --- constants -------------------------------------------------------------------------------- */
@@ -215,10 +242,16 @@ static rung_status insert_constant(inserter *s, int v, rung_error *err)
     const tensor *t = s->r->g->values[v].constant;
     const qparams *p = &s->r->params[v];
     const size_t n = tensor_count(t);
-    uint8_t *q = mem_alloc(n);
+    const bool wide = qsettings_wide(&s->r->set[v]);
+    void *q = mem_alloc(dtype_bytes(p->type, n));
     rung_status st = q ? make_params(s, v, err) : out_of_memory(err);
-    for (size_t i = 0; i < n && q; i++)
-        q[i] = qparams_quantize(p, ((const float *)t->data)[i]);
+    for (size_t i = 0; i < n && q; i++) {
+        const int code = qparams_code(p, ((const float *)t->data)[i]);
+        if (wide)
+            ((uint16_t *)q)[i] = (uint16_t)code;
+        else
+            ((uint8_t *)q)[i] = (uint8_t)code;
+    }
     tensor codes = *t;
     codes.type = p->type;
     codes.data = q;
@@ -278,7 +311,8 @@ static rung_status insert_bias(inserter *s, int v, rung_error *err)
     const recipe *r = s->r;
     const placement *p = &r->places[v];
     const tensor *b = r->g->values[v].constant;
-    const float x_scale = r->params[p->input].scale, *w_scales = r->scales[p->weight];
+    const float x_scale = (p->narrow ? r->narrow : r->params)[p->input].scale;
+    const float *w_scales = r->scales[p->weight];
     const bool per_channel = r->places[p->weight].axis >= 0;
     const size_t n = tensor_count(b);
     if (r->prepare)
@@ -312,7 +346,8 @@ static void rewire(const inserter *s)
             if (v < 0 || (size_t)v >= s->r->n_values || s->dequantized[v] < 0)
                 continue;
             if (!g->values[v].constant || s->r->quantized[i])
-                n->inputs[k] = s->dequantized[v];
+                n->inputs[k] =
+                    reads_narrow(s->r, n, v) ? s->narrowed[v] : s->dequantized[v];
         }
     }
 }
@@ -349,22 +384,40 @@ static rung_status insert_all(inserter *s, rung_error *err)
     return st;
 }
 
+/* Whether a pair has 16 bits: QuantizeLinear knows them since opset 21. */
+static bool has_wide(const recipe *r)
+{
+    for (size_t v = 0; v < r->n_values; v++) {
+        const place_kind k = r->places[v].kind;
+        if (k != PLACE_NONE && k != PLACE_BIAS && k != PLACE_WEIGHT && qsettings_wide(&r->set[v]))
+            return true;
+    }
+    return false;
+}
+
 rung_status insert_pairs(recipe *r, rung_error *err)
 {
     const size_t size = r->n_values * sizeof(int);
     inserter s = { .r = r, .scale = arena_alloc(r->mem, size), .zero = arena_alloc(r->mem, size),
-                   .dequantized = arena_alloc(r->mem, size) };
+                   .dequantized = arena_alloc(r->mem, size),
+                   .narrowed = arena_alloc(r->mem, size) };
     rung_status st;
-    if (!s.scale || !s.zero || !s.dequantized)
+    if (!s.scale || !s.zero || !s.dequantized || !s.narrowed)
         return out_of_memory(err);
     r->dequantized = s.dequantized;
     memset(s.scale, -1, size);
     memset(s.zero, -1, size);
     memset(s.dequantized, -1, size);
+    memset(s.narrowed, -1, size);
+    const bool wide = has_wide(r);
+    if (wide && r->prepare)
+        return fail(err, RUNG_EUNSUPPORTED, "training takes activations of 8 bits only: give the "
+                    "rules and options act_type uint8 or int8");
     if ((st = insert_all(&s, err)) != RUNG_OK)
         return st;
     rewire(&s);
-    if ((st = graph_sort(r->g, err)) != RUNG_OK ||
+    if ((wide && (st = rewrite_raise_opset(r->g, 21, err)) != RUNG_OK) ||
+        (st = graph_sort(r->g, err)) != RUNG_OK ||
         (st = drop_unused_constants(r->g, r->mem, err)) != RUNG_OK)
         return st;
     return graph_verify(r->g, err);

@@ -43,10 +43,13 @@ static int list_candidates(const recipe *r, int root, qparams list[CANDIDATES])
 
 static void quantize_rows(const qparams *p, const float *x, size_t n, int n_threads, float *to)
 {
-    const float lowest = p->type == RUNG_I8 ? -128 : 0, lo = lowest - (float)p->zero;
+    const bool wide = p->type == RUNG_U16 || p->type == RUNG_I16;
+    const qparams whole = { .type = p->type, .bits = wide ? 16 : 8 };
+    const float lo = (float)(qparams_lowest(&whole) - p->zero);
+    const float hi = (float)(qparams_highest(&whole) - p->zero);
 #pragma omp parallel for num_threads(n_threads) if (n_threads > 1)
     for (size_t i = 0; i < n; i++)
-        to[i] = fminf(fmaxf(rintf(x[i] / p->scale), lo), lo + 255) * p->scale;
+        to[i] = fminf(fmaxf(rintf(x[i] / p->scale), lo), hi) * p->scale;
 }
 
 rung_status choose_range(recipe *r, const fit *f, int root, bool search, rung_error *err)
@@ -60,7 +63,8 @@ rung_status choose_range(recipe *r, const fit *f, int root, bool search, rung_er
     int best = 0;
     if (!kept)
         return fail_memory(err, "a layer's inputs", n_check * sizeof *kept);
-    const int n = search && r->observers[root] ? list_candidates(r, root, list) : 0;
+    search = search && r->observers[root] && !qsettings_wide(&r->set[root]);
+    const int n = search ? list_candidates(r, root, list) : 0;
     for (int i = 0; i < n; i++) {
         quantize_rows(&list[i], kept, n_check, f->n_threads, e->x + from * columns);
         const double error = fit_float_error(f);
@@ -75,6 +79,7 @@ rung_status choose_range(recipe *r, const fit *f, int root, bool search, rung_er
             r->params[v] = list[best];
     }
     memcpy(e->x + from * columns, kept, n_check * sizeof *kept);
-    quantize_rows(&r->params[root], e->x, e->rows * columns, f->n_threads, e->x);
+    quantize_rows(read_params(r, &r->g->nodes[f->l->node], f->l->x), e->x, e->rows * columns,
+                  f->n_threads, e->x);
     return RUNG_OK;
 }

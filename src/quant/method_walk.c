@@ -233,7 +233,7 @@ static void current_rounding(const recipe *r, const layer *l, const float *w, ro
 /* The smallest scales with which the bias, or four times what it is, fits int32. */
 static void smallest_scales(const recipe *r, const layer *l, const rounding *now, float *least)
 {
-    const float x_scale = r->params[l->x].scale;
+    const float x_scale = read_params(r, &r->g->nodes[l->node], l->x)->scale;
     for (size_t o = 0; o < l->groups * l->out; o++)
         least[o] = fmaxf(2 * FLT_MIN / x_scale,
                          4 * fabsf(now->bias[o]) / ((float)INT32_MAX * x_scale));
@@ -242,14 +242,14 @@ static void smallest_scales(const recipe *r, const layer *l, const rounding *now
 /* Sums of products and the bias fit int32, as guards.c promises. */
 static bool fits_int32(const recipe *r, const layer *l, const rounding *best)
 {
-    const float x_scale = r->params[l->x].scale;
+    const qparams *x = read_params(r, &r->g->nodes[l->node], l->x);
     for (size_t o = 0; o < l->groups * l->out; o++) {
-        const float product = x_scale * best->scales[o];
+        const float product = x->scale * best->scales[o];
         double sum = 0;
         for (size_t i = 0; i < l->in; i++)
             sum += abs(best->codes[o * l->in + i]);
         if (!(product >= FLT_MIN) || !isfinite(product) || !isfinite(best->bias[o]) ||
-            255 * sum + fabs((double)best->bias[o] / product) + 1 > INT32_MAX)
+            !products_fit(x, sum, fabs((double)best->bias[o] / product) + 1))
             return false;
     }
     return true;

@@ -6,7 +6,7 @@
 
 int qparams_lowest(const qparams *p)
 {
-    return p->type == RUNG_I8 ? -(1 << (p->bits - 1)) : 0;
+    return p->type == RUNG_I8 || p->type == RUNG_I16 ? -(1 << (p->bits - 1)) : 0;
 }
 
 int qparams_highest(const qparams *p)
@@ -15,11 +15,11 @@ int qparams_highest(const qparams *p)
 }
 
 /* Both halves of zero point and scale are ONNX Runtime's: 255 steps of 8 bits, int8 about 0 with
- * 254. */
+ * 254; 16 bits likewise. */
 static qparams symmetric_params(float lo, float hi, dtype type, int bits)
 {
     const float top = fmaxf(-lo, hi), middle = (float)(1 << (bits - 1));
-    return type == RUNG_I8
+    return type == RUNG_I8 || type == RUNG_I16
                ? (qparams){ top / (middle - 1), 0, type, bits }
                : (qparams){ top / (2 * middle - 1) + top / (2 * middle - 1), (int)middle, type,
                             bits };
@@ -56,10 +56,15 @@ qparams qparams_from_range(float lo, float hi, dtype type, int bits, bool symmet
     return p;
 }
 
-uint8_t qparams_quantize(const qparams *p, float x)
+int qparams_code(const qparams *p, float x)
 {
     const float lo = (float)qparams_lowest(p), hi = (float)qparams_highest(p);
     const float q = nearbyintf(x / p->scale) + (float)p->zero;
     const float kept = isnan(q) ? (float)p->zero : fminf(fmaxf(q, lo), hi);
-    return (uint8_t)(int)kept;
+    return (int)kept;
+}
+
+uint8_t qparams_quantize(const qparams *p, float x)
+{
+    return (uint8_t)qparams_code(p, x);
 }

@@ -17,8 +17,12 @@ typedef struct recipe {
     placement                *places;
     qsettings                *set; /* of what has a place other than PLACE_NONE and PLACE_BIAS */
     bool                     *skip, *quantized; /* by node index */
+    const bool               *wide; /* by node index: has operands of 16 bits whatever the rules
+                                     * say; NULL: none */
     observer                **observers;
     qparams                  *params; /* of activations and constants that have a pair */
+    qparams                  *narrow; /* of the 8-bit pair behind a 16-bit one, which nodes of 8
+                                       * bits read; scale 0: there is none */
     float                   **scales; /* of weights: one per channel, or one */
     const tensor            **unfitted; /* biases before a method fitted them to integer weights */
     int8_t                  **codes;  /* of weights, where a method chose them; NULL: the nearest */
@@ -46,11 +50,29 @@ rung_status settle(recipe *r, diagnostics *diag, rung_error *err);
 /* The largest code of weight v. */
 int weight_top_of(const recipe *r, int v);
 
+/* A tensor beside a node of 16 bits has 16 bits, its maker writes them; the nodes of 8 bits that
+ * read it too do so behind one more pair, of 8 bits. What only moves values follows its tensors. */
+/* What the rules say of activation v where n makes or reads it. */
+qsettings node_settings(const recipe *r, const node *n, int v);
+/* Whether n reads activation v behind its 8-bit pair, by the settings of v and n. */
+bool reads_narrow(const recipe *r, const node *n, int v);
+/* The parameters of v as n reads it. */
+const qparams *read_params(const recipe *r, const node *n, int v);
+/* Parameters of v by what was observed (or is fixed) of all that shares with it, as s has them. */
+qparams params_as(const recipe *r, int v, const qsettings *s);
+/* r->narrow of all activations by their observations. */
+void choose_narrow(recipe *r);
+
 /* ranges to parameters; reports constant tensors and tiny scales. */
 rung_status choose_params(recipe *r, rung_error *err);
 /* Scales of weights, raised where biases or sums would not fit int32. Reports what is not finite;
  * RUNG_EMODEL when nothing else is in a weight. */
 rung_status choose_scales(recipe *r, rung_error *err);
+/* Whether int32 holds every partial sum of products with codes of x: weights is the sum of an
+ * output channel's magnitudes, bias its own. Codes are up to 255 from zero; of 16-bit ones the high
+ * and the low bytes have sums of their own, the high one's with 1/256 of the bias and of the low
+ * one's. */
+bool products_fit(const qparams *x, double weights, double bias);
 /* Reports what was not finite or not seen. RUNG_EMODEL when an activation was never finite: names
  * the weight, or what is first in the graph that was not. */
 rung_status check_observations(const recipe *r, rung_error *err);

@@ -8,8 +8,15 @@
 
 enum { MOST_BYTES = 1 << 20 }; /* of a JSON file */
 
+bool qsettings_wide(const qsettings *s)
+{
+    return s->act_type == RUNG_U16 || s->act_type == RUNG_I16;
+}
+
 int qsettings_bits(const qsettings *s)
 {
+    if (qsettings_wide(s))
+        return 16;
     return s->reduce_range && s->act_bits > 7 ? 7 : s->act_bits;
 }
 

@@ -8,8 +8,8 @@
 
 /* Resolved: no defaults are left. */
 typedef struct qsettings {
-    dtype      act_type; /* RUNG_U8 or RUNG_I8 */
-    int        act_bits; /* 2 to 8; under 8 a Clip keeps values within them */
+    dtype      act_type; /* RUNG_U8, RUNG_I8, RUNG_U16 or RUNG_I16 */
+    int        act_bits; /* of 8-bit types, 2 to 8; under 8 a Clip keeps values within them */
     bool       act_symmetric;
     bool       reduce_range; /* parameters for 7 bits, the type's other half is for outliers */
     rung_range range;        /* not RUNG_RANGE_DEFAULT */
@@ -19,6 +19,8 @@ typedef struct qsettings {
     bool       exclude;     /* the node stays float */
 } qsettings;
 
+/* Whether activations have 16 bits. */
+bool qsettings_wide(const qsettings *s);
 /* Bits that the parameters of an activation are chosen for. */
 int qsettings_bits(const qsettings *s);
 

@@ -1,7 +1,7 @@
 /* A qconfig brought to a recipe. An activation follows the rules of the node that makes it (where a
  * Relu is absorbed, of both), a graph input those that name a tensor only; weights and constant
  * operands follow the node that uses them. What shares parameters follows the tensor that it shares
- * them with. */
+ * them with. The width is what the widest of the nodes around a tensor asks for. */
 #include <string.h>
 
 #include "quant/parts.h"
@@ -104,8 +104,7 @@ static bool same_activations(const qsettings *a, const qsettings *b)
 static void set_constant(recipe *r, const node *n, int v, bool *done, diagnostics *diag)
 {
     const bool weight = r->places[v].kind == PLACE_WEIGHT;
-    const qsubject s = { { n }, r->g->values[v].name };
-    const qsettings now = qconfig_resolve(r->rules, r->opt, &s);
+    const qsettings now = node_settings(r, n, v);
     if (done[v] && !(weight ? same_weights : same_activations)(&r->set[v], &now))
         diagnose(diag, "rule-conflict", r->g->values[v].name, "the nodes that use it are quantized "
                  "by different rules: the first one's are taken");
@@ -117,14 +116,87 @@ static void set_constant(recipe *r, const node *n, int v, bool *done, diagnostic
         r->places[v].axis = -1;
 }
 
+static dtype widened(dtype t)
+{
+    return t == RUNG_U8 ? RUNG_U16 : t == RUNG_I8 ? RUNG_I16 : t;
+}
+
+/* The settings of a subject; wide: its node is among recipe.wide. */
+static qsettings resolve(const recipe *r, const qsubject *s)
+{
+    qsettings out = qconfig_resolve(r->rules, r->opt, s);
+    for (int i = 0; i < 2; i++)
+        if (r->wide && s->makers[i] && r->wide[s->makers[i] - r->g->nodes])
+            out.act_type = widened(out.act_type);
+    return out;
+}
+
+qsettings node_settings(const recipe *r, const node *n, int v)
+{
+    const qsubject s = { { n }, r->g->values[v].name };
+    return resolve(r, &s);
+}
+
 static void set_activations(recipe *r)
 {
     for (size_t v = 0; v < r->n_values; v++) {
         if (!is_activation_place(r->places[v].kind))
             continue;
         const qsubject s = makers_of(r, r->places[v].shares);
-        r->set[v] = qconfig_resolve(r->rules, r->opt, &s);
+        r->set[v] = resolve(r, &s);
     }
+}
+
+/* --- width ------------------------------------------------------------------------------------ */
+
+/* What computes with its operands; the others move them as they are. */
+static bool has_own_width(const recipe *r, const node *n)
+{
+    return r->quantized[n - r->g->nodes] && n->op->quant.kind != QUANT_SHARES_INPUT;
+}
+
+static void ask_width(const recipe *r, int v, const qsettings *s, dtype *asked)
+{
+    if (is_activation_place(r->places[v].kind) && qsettings_wide(s))
+        asked[r->places[v].shares] = s->act_type;
+}
+
+/* What shares parameters has one width. */
+static void widen_activations(recipe *r, dtype *asked)
+{
+    for (size_t v = 0; v < r->n_values; v++) {
+        if (!is_activation_place(r->places[v].kind))
+            continue;
+        const qsubject makers = makers_of(r, (int)v);
+        const qsettings s = resolve(r, &makers);
+        ask_width(r, (int)v, &s, asked);
+    }
+    for (size_t i = 0; i < r->n_nodes; i++) {
+        const node *n = &r->g->nodes[i];
+        for (int k = 0; r->quantized[i] && has_own_width(r, n) && k < n->n_inputs; k++) {
+            if (!is_activation(n, k))
+                continue;
+            const qsettings s = node_settings(r, n, n->inputs[k]);
+            ask_width(r, n->inputs[k], &s, asked);
+        }
+    }
+    for (size_t v = 0; v < r->n_values; v++)
+        if (is_activation_place(r->places[v].kind) && asked[r->places[v].shares] != RUNG_UNDEFINED)
+            r->set[v].act_type = asked[r->places[v].shares];
+}
+
+bool reads_narrow(const recipe *r, const node *n, int v)
+{
+    if (v < 0 || (size_t)v >= r->n_values || !is_activation_place(r->places[v].kind) ||
+        !qsettings_wide(&r->set[v]) || !has_own_width(r, n))
+        return false;
+    const qsettings s = node_settings(r, n, v);
+    return !qsettings_wide(&s);
+}
+
+const qparams *read_params(const recipe *r, const node *n, int v)
+{
+    return reads_narrow(r, n, v) ? &r->narrow[v] : &r->params[v];
 }
 
 /* Operands of different types: integer arithmetic here, no kernel in ONNX Runtime. */
@@ -135,7 +207,7 @@ static void report_mixed(const recipe *r, const node *n, diagnostics *diag)
     for (int k = 0; k < n->n_inputs + n->n_outputs; k++) {
         const int v = k < n->n_inputs ? n->inputs[k] : n->outputs[k - n->n_inputs];
         if (v >= 0 && (is_activation_place(r->places[v].kind) ||
-                       r->places[v].kind == PLACE_CONSTANT))
+                       r->places[v].kind == PLACE_CONSTANT) && !qsettings_wide(&r->set[v]))
             seen[r->set[v].act_type == RUNG_I8] = true;
     }
     if (seen[0] && seen[1])
@@ -147,10 +219,12 @@ static void report_mixed(const recipe *r, const node *n, diagnostics *diag)
 rung_status settle(recipe *r, diagnostics *diag, rung_error *err)
 {
     bool *done = arena_zero(r->mem, r->n_values, sizeof *done);
-    if (!done)
-        return fail_memory(err, "settings", r->n_values);
+    dtype *asked = arena_zero(r->mem, r->n_values, sizeof *asked);
+    if (!done || !asked)
+        return fail_memory(err, "settings", r->n_values * sizeof *asked);
     follow_preset(r);
     set_activations(r);
+    widen_activations(r, asked);
     for (size_t i = 0; i < r->n_nodes; i++) {
         const node *n = &r->g->nodes[i];
         for (int k = 0; r->quantized[i] && k < n->n_inputs; k++) {
@@ -158,6 +232,8 @@ rung_status settle(recipe *r, diagnostics *diag, rung_error *err)
             if (v >= 0 && (r->places[v].kind == PLACE_WEIGHT ||
                            r->places[v].kind == PLACE_CONSTANT))
                 set_constant(r, n, v, done, diag);
+            else if (v >= 0 && r->places[v].kind == PLACE_BIAS)
+                r->places[v].narrow = reads_narrow(r, n, r->places[v].input);
         }
         if (r->quantized[i])
             report_mixed(r, n, diag);

@@ -118,7 +118,8 @@ typedef struct word {
     int         value;
 } word;
 
-static const word act_types[] = { { "uint8", RUNG_U8 }, { "int8", RUNG_I8 }, { NULL, 0 } };
+static const word act_types[] = { { "uint8", RUNG_U8 }, { "int8", RUNG_I8 },
+                                  { "uint16", RUNG_U16 }, { "int16", RUNG_I16 }, { NULL, 0 } };
 static const word schemes[] = { { "per-channel", false }, { "per-tensor", true }, { NULL, 0 } };
 static const word ranges[] = { { "minmax", RUNG_RANGE_MINMAX }, { "ema", RUNG_RANGE_EMA },
                                { "percentile", RUNG_RANGE_PERCENTILE },

@@ -10,7 +10,7 @@
 #include "quant/observer.h"
 
 /* g (any opset from 7) is copied, prepared (rewrite_prepare), calibrated on data and returned with
- * Q/DQ pairs, opset 13 or later. opt as in rung.h, checked by the caller. */
+ * Q/DQ pairs, opset 13 or later (21 with activations of 16 bits). opt as in rung.h, checked by the caller. */
 rung_status quantize_static(const graph *g, dataset *data, const rung_quant_options *opt,
                             graph **out, diagnostics *diag, rung_error *err);
 
@@ -60,6 +60,7 @@ typedef struct placement {
     int        axis;   /* PLACE_WEIGHT: axis of the scales, -1 per tensor */
     int        channel_axis; /* PLACE_WEIGHT: output channels, whatever the scales */
     int        input, weight; /* PLACE_BIAS: values whose scales it multiplies */
+    bool       narrow; /* PLACE_BIAS: the input is read behind its 8-bit pair (recipe.narrow) */
 } placement;
 
 /* Whether names and operator types of opt leave n to be quantized. */
@@ -91,7 +92,9 @@ qparams qparams_from_range(float lo, float hi, dtype type, int bits, bool symmet
 int qparams_lowest(const qparams *p);
 int qparams_highest(const qparams *p);
 
-/* saturate(rne(x / scale) + zero) to those ends as the byte of p's type; NaN gives zero. */
+/* saturate(rne(x / scale) + zero) to those ends; NaN gives zero. */
+int qparams_code(const qparams *p, float x);
+/* The same as the byte of p's type, which has 8 bits. */
 uint8_t qparams_quantize(const qparams *p, float x);
 
 /* Symmetric int8 weights in [-127, 127] along axis (-1: one scale). w: float32; scales: [channels];

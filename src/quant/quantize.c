@@ -15,6 +15,7 @@ static rung_status begin(recipe *r, rung_error *err)
     r->places = arena_zero(r->mem, g->n_values, sizeof *r->places);
     r->observers = arena_zero(r->mem, g->n_values, sizeof *r->observers);
     r->params = arena_zero(r->mem, g->n_values, sizeof *r->params);
+    r->narrow = arena_zero(r->mem, g->n_values, sizeof *r->narrow);
     r->scales = arena_zero(r->mem, g->n_values, sizeof *r->scales);
     r->set = arena_zero(r->mem, g->n_values, sizeof *r->set);
     r->skip = arena_zero(r->mem, g->n_nodes, sizeof *r->skip);
@@ -22,7 +23,7 @@ static rung_status begin(recipe *r, rung_error *err)
     r->codes = arena_zero(r->mem, g->n_values, sizeof *r->codes);
     r->unfitted = arena_zero(r->mem, g->n_values, sizeof *r->unfitted);
     if (!r->codes || !r->unfitted || !r->info || !r->places || !r->observers || !r->params ||
-        !r->scales || !r->set || !r->skip || !r->quantized)
+        !r->narrow || !r->scales || !r->set || !r->skip || !r->quantized)
         return fail_memory(err, "quantization", g->n_values * sizeof *r->info);
     for (size_t v = 0; v < g->n_values; v++)
         r->unfitted[v] = g->values[v].constant;
@@ -81,7 +82,7 @@ static rung_status describe(recipe *r, rung_error *err)
     const qsettings s = qconfig_resolve(r->rules, r->opt, NULL);
     const char *text = arena_printf(
         r->mem, "rung " RUNG_VERSION " static %s%s range=%s weights=int8 %s%s%s",
-        s.act_type == RUNG_I8 ? "int8" : "uint8", s.act_symmetric ? " symmetric" : "",
+        dtype_name(s.act_type), s.act_symmetric ? " symmetric" : "",
         methods[s.range], s.per_tensor ? "per-tensor" : "per-channel",
         r->opt->qconfig ? " qconfig=" : "", r->opt->qconfig ? base_name(r->opt->qconfig) : "");
     return text ? graph_set_metadata(r->g, r->prepare ? "rung.prepared" : "rung.quantized", text,

@@ -162,7 +162,8 @@ static void test_options_that_are_refused(void **state)
     } cases[] = {
         { { .range = (rung_range)99 }, "99" },
         { { .percentile = 101 }, "101" },
-        { { .act_type = RUNG_I16 }, "int16" },
+        { { .act_type = RUNG_I32 }, "int32" },
+        { { .act_type = RUNG_I16, .act_bits = 6 }, "6 bits" },
         { { .n_threads = -1 }, "negative" },
         { { .batch = -1 }, "negative" },
         { { .n_exclude = 1 }, "names" },
