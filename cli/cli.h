@@ -17,7 +17,18 @@ typedef struct command {
     int (*run)(int argc, char **argv);
 } command;
 
-extern const command cmd_bench, cmd_compare, cmd_eval, cmd_inspect, cmd_quantize, cmd_run;
+extern const command cmd_bench, cmd_compare, cmd_eval, cmd_inspect, cmd_quantize, cmd_run,
+    cmd_train;
+
+/* Options of training; numbers are -1 where they are not given. */
+typedef struct train_words {
+    const char *teacher, *optimizer, *schedule, *distill, *features, *augment, *checkpoint;
+    const char *metrics, *prepared;
+    long        epochs, batch_epochs;
+    double      lr, momentum, weight_decay, clip, warmup, ema, label_smoothing;
+    double      cross_entropy, mse, dampen, checkpoint_seconds;
+    bool        is_float, resume, fixed_scales;
+} train_words;
 
 /* The options of all commands, one meaning each; a command takes those in its `allowed`. */
 typedef struct options {
@@ -31,6 +42,7 @@ typedef struct options {
     double      percentile, seconds, max_drop; /* max_drop: -1 where it is not given */
     bool        json, quiet, profile, fastest, sensitivity;
     bool        symmetric, weight_asymmetric, reduce_range;
+    train_words train;
     bool        help; /* the help was printed: nothing else is to be done */
 } options;
 
@@ -38,6 +50,56 @@ typedef struct options {
  * o->help), or the status to exit with, its message printed. options_free is due in every case. */
 int  options_parse(const command *c, int argc, char **argv, const char *allowed, options *o);
 void options_free(options *o);
+
+/* A word of a list (ended by NULL) to its number; name NULL: *value stays. False: it is none. */
+typedef struct choice {
+    const char *name;
+    int         value;
+} choice;
+bool lookup(const choice *list, const char *name, int *value);
+
+/* What o says of how a model is quantized; EXIT_GOOD, or the status to exit with. */
+int quantization_options(const command *c, const options *o, rung_quant_options *q);
+
+/* Whole numbers and numbers within [lo, hi]; false: the text is none. */
+bool to_long(const char *text, long lo, long hi, long *out);
+bool to_double(const char *text, double lo, double hi, double *out);
+/* An option of training (training.c), by its number for getopt. False: the value does not fit. */
+enum {
+    TRAIN_FIRST = 256,
+    TRAIN_TEACHER = TRAIN_FIRST,
+    TRAIN_FLOAT,
+    TRAIN_EPOCHS,
+    TRAIN_LR,
+    TRAIN_OPTIMIZER,
+    TRAIN_SCHEDULE,
+    TRAIN_WARMUP,
+    TRAIN_MOMENTUM,
+    TRAIN_WEIGHT_DECAY,
+    TRAIN_CLIP,
+    TRAIN_EMA,
+    TRAIN_DISTILL,
+    TRAIN_CROSS_ENTROPY,
+    TRAIN_MSE,
+    TRAIN_FEATURES,
+    TRAIN_LABEL_SMOOTHING,
+    TRAIN_AUGMENT,
+    TRAIN_CHECKPOINT,
+    TRAIN_CHECKPOINT_SECONDS,
+    TRAIN_RESUME,
+    TRAIN_METRICS,
+    TRAIN_PREPARED,
+    TRAIN_DAMPEN,
+    TRAIN_BATCH_EPOCHS,
+    TRAIN_FIXED_SCALES,
+};
+bool train_take(train_words *t, int opt, const char *text);
+#define TRAIN_WORDS                                                                                \
+    {                                                                                              \
+        .epochs = -1, .batch_epochs = -1, .lr = -1, .momentum = -1, .weight_decay = -1,            \
+        .clip = -1, .warmup = -1, .ema = -1, .label_smoothing = -1, .cross_entropy = -1,           \
+        .mse = -1, .dampen = -1, .checkpoint_seconds = -1                                          \
+    }
 
 /* The arrays of --input, one for each input of the model, in its order. inputs_free is due in every
  * case. */

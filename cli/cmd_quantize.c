@@ -3,67 +3,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-typedef struct word {
-    const char *name;
-    int         value;
-} word;
-
-static const word ranges[] = { { "minmax", RUNG_RANGE_MINMAX }, { "ema", RUNG_RANGE_EMA },
-                               { "percentile", RUNG_RANGE_PERCENTILE },
-                               { "entropy", RUNG_RANGE_ENTROPY }, { "mse", RUNG_RANGE_MSE },
-                               { NULL, 0 } };
-static const word act_types[] = { { "uint8", RUNG_U8 }, { "int8", RUNG_I8 }, { NULL, 0 } };
-static const word weight_schemes[] = { { "per-channel", 0 }, { "per-tensor", 1 }, { NULL, 0 } };
 enum { MODE_STATIC, MODE_DYNAMIC, MODE_WEIGHTS };
-static const word modes[] = { { "static", MODE_STATIC }, { "dynamic", MODE_DYNAMIC },
+static const choice modes[] = { { "static", MODE_STATIC }, { "dynamic", MODE_DYNAMIC },
                               { "weights", MODE_WEIGHTS }, { NULL, 0 } };
-
-static bool lookup(const word *list, const char *name, int *value)
-{
-    if (!name)
-        return true; /* not given: the default stays */
-    for (; list->name; list++)
-        if (strcmp(list->name, name) == 0) {
-            *value = list->value;
-            return true;
-        }
-    return false;
-}
-
-static const word method_words[] = {
-    { "auto", RUNG_METHOD_AUTO }, { "none", RUNG_METHOD_NONE },
-    { "equalize", RUNG_METHOD_EQUALIZE },
-    { "bias", RUNG_METHOD_BIAS }, { "clip", RUNG_METHOD_CLIP },
-    { "adaround", RUNG_METHOD_ADAROUND }, { "gptq", RUNG_METHOD_GPTQ },
-    { "smooth", RUNG_METHOD_SMOOTH }, { "awq", RUNG_METHOD_AWQ }, { "hqq", RUNG_METHOD_HQQ },
-    { NULL, 0 } };
-static const word pair_words[] = { { "auto", RUNG_PAIRS_AUTO }, { "all", RUNG_PAIRS_ALL },
-                                   { "layers", RUNG_PAIRS_LAYERS }, { NULL, 0 } };
-
-/* "auto", "none", or names of methods joined by commas. */
-static bool take_methods(const char *text, unsigned *methods)
-{
-    char name[16];
-    *methods = RUNG_METHOD_AUTO;
-    for (bool first = true; text && *text; first = false) {
-        const size_t n = strcspn(text, ",");
-        int bit = 0;
-        if (n >= sizeof name)
-            return false;
-        memcpy(name, text, n);
-        name[n] = '\0';
-        if (!lookup(method_words, name, &bit))
-            return false;
-        const bool alone = bit == RUNG_METHOD_AUTO || bit == RUNG_METHOD_NONE;
-        if (alone && (!first || text[n]))
-            return false;
-        *methods |= (unsigned)bit;
-        text += n + (text[n] == ',' && text[n + 1]);
-        if (*text == ',')
-            return false;
-    }
-    return true;
-}
 
 /* Whether some layers may stay float. */
 static bool is_mixed(const options *o)
@@ -86,7 +28,6 @@ static int check_mixed(const options *o, int mode)
 
 static int take_options(const options *o, rung_quant_options *q, int *mode)
 {
-    int range = 0, act_type = 0, per_tensor = 0;
     if (!o->output)
         return misused(&cmd_quantize, "-o FILE is missing: where the quantized model goes");
     *mode = MODE_STATIC;
@@ -99,34 +40,9 @@ static int take_options(const options *o, rung_quant_options *q, int *mode)
                        "--mode static");
     if (*mode == MODE_STATIC && !o->data)
         return misused(&cmd_quantize, "--data is missing: samples to calibrate on");
-    if (!lookup(ranges, o->range, &range))
-        return misused(&cmd_quantize,
-                       "--range '%s': minmax, ema, percentile, entropy or mse is wanted", o->range);
-    if (!lookup(act_types, o->act_type, &act_type))
-        return misused(&cmd_quantize, "--act-type '%s': uint8 or int8 is wanted", o->act_type);
-    if (!lookup(weight_schemes, o->weight_scheme, &per_tensor))
-        return misused(&cmd_quantize, "--weight-scheme '%s': per-channel or per-tensor is wanted",
-                       o->weight_scheme);
-    unsigned methods = RUNG_METHOD_AUTO;
-    int pairs = RUNG_PAIRS_AUTO;
-    if (!lookup(pair_words, o->pairs, &pairs))
-        return misused(&cmd_quantize, "--pairs '%s': auto, all or layers is wanted", o->pairs);
-    if (!take_methods(o->method, &methods))
-        return misused(&cmd_quantize, "--method '%s': auto, none, or of equalize, bias, clip, "
-                       "gptq, adaround, smooth, awq, hqq those that are wanted, joined by commas",
-                       o->method);
-    *q = (rung_quant_options){
-        .size = sizeof *q, .range = (rung_range)range, .percentile = o->percentile,
-        .act_type = (rung_dtype)act_type, .act_symmetric = o->symmetric,
-        .per_tensor = per_tensor != 0, .exclude = o->exclude, .n_exclude = o->n_exclude,
-        .ops = o->ops, .n_ops = o->n_ops, .samples = (size_t)o->samples,
-        .seed = (uint64_t)o->seed, .n_threads = (int)o->threads, .batch = (int)o->batch,
-        .quiet = o->quiet, .preprocess = o->preprocess, .methods = methods,
-        .weight_bits = (int)o->weight_bits, .block = (int)o->block,
-        .weight_asymmetric = o->weight_asymmetric, .qconfig = o->qconfig,
-        .act_bits = (int)o->act_bits, .reduce_range = o->reduce_range,
-        .per_channel = o->weight_scheme && !per_tensor, .pairs = (rung_pairs)pairs,
-    };
+    const int status = quantization_options(&cmd_quantize, o, q);
+    if (status != EXIT_GOOD)
+        return status;
     q->max_drop = o->max_drop >= 0 ? o->max_drop : 0;
     q->fastest = o->fastest;
     return check_mixed(o, *mode);
@@ -302,7 +218,7 @@ const command cmd_quantize = {
     "  --seed N               default 0\n"
     "  --range METHOD         minmax, ema, percentile, entropy, mse (default)\n"
     "  --percentile P         for --range percentile, default 99.99\n"
-    "  --act-type TYPE        uint8 (default) or int8\n"
+    "  --act-type TYPE        uint8 (default), int8, uint16 or int16\n"
     "  --act-bits N           2 to 8 (default), in an 8-bit type\n"
     "  --reduce-range         ranges of activations for one bit less, as PyTorch's x86 has\n"
     "  --act-symmetric        zero point in the middle of the type\n"
@@ -311,9 +227,10 @@ const command cmd_quantize = {
     "                         (default): layers, where the model is attention for the most part\n"
     "  --method M,M...        auto (default): the cheap methods, each kept where it helps; none;\n"
     "                         or of equalize, bias, clip, gptq, adaround, smooth\n"
-    "  --max-drop P --eval D  as few layers as can be found stay float so that accuracy on --eval\n"
-    "                         (top-1 with labels, else agreement with the float model) drops by\n"
-    "                         at most P points; exit status 3 where it does not\n"
+    "  --max-drop P --eval D  as few layers as can be found get activations of 16 bits, or stay\n"
+    "                         float, so that accuracy on --eval (top-1 with labels, else agreement\n"
+    "                         with the float model) drops by at most P points; exit status 3 where\n"
+    "                         it does not\n"
     "  --fastest              layers that are slower in int8 than in float on this machine stay\n"
     "                         float\n"
     "  --json                 one object on standard output: bytes, float_bytes, remarks, mixed\n"

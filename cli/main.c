@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-static const command *const commands[] = {&cmd_inspect, &cmd_quantize, &cmd_eval, &cmd_compare,
-                                          &cmd_bench,   &cmd_run,      NULL};
+static const command *const commands[] = {&cmd_inspect, &cmd_quantize, &cmd_train, &cmd_eval,
+                                          &cmd_compare, &cmd_bench,    &cmd_run,   NULL};
 
 /* Ends the program by the signal, as if it had not been caught: the caller sees which it was. */
 static void on_signal(int sig)

@@ -76,6 +76,31 @@ static const struct option long_options[] = {
     { "json", no_argument, NULL, 'j' },
     { "quiet", no_argument, NULL, 'q' },
     { "profile", no_argument, NULL, 'f' },
+    { "teacher", required_argument, NULL, TRAIN_TEACHER },
+    { "float", no_argument, NULL, TRAIN_FLOAT },
+    { "epochs", required_argument, NULL, TRAIN_EPOCHS },
+    { "lr", required_argument, NULL, TRAIN_LR },
+    { "optimizer", required_argument, NULL, TRAIN_OPTIMIZER },
+    { "schedule", required_argument, NULL, TRAIN_SCHEDULE },
+    { "warmup", required_argument, NULL, TRAIN_WARMUP },
+    { "momentum", required_argument, NULL, TRAIN_MOMENTUM },
+    { "weight-decay", required_argument, NULL, TRAIN_WEIGHT_DECAY },
+    { "clip", required_argument, NULL, TRAIN_CLIP },
+    { "ema", required_argument, NULL, TRAIN_EMA },
+    { "distill", required_argument, NULL, TRAIN_DISTILL },
+    { "cross-entropy", required_argument, NULL, TRAIN_CROSS_ENTROPY },
+    { "mse", required_argument, NULL, TRAIN_MSE },
+    { "features", required_argument, NULL, TRAIN_FEATURES },
+    { "label-smoothing", required_argument, NULL, TRAIN_LABEL_SMOOTHING },
+    { "augment", required_argument, NULL, TRAIN_AUGMENT },
+    { "checkpoint", required_argument, NULL, TRAIN_CHECKPOINT },
+    { "checkpoint-seconds", required_argument, NULL, TRAIN_CHECKPOINT_SECONDS },
+    { "resume", no_argument, NULL, TRAIN_RESUME },
+    { "metrics", required_argument, NULL, TRAIN_METRICS },
+    { "prepared", required_argument, NULL, TRAIN_PREPARED },
+    { "dampen", required_argument, NULL, TRAIN_DAMPEN },
+    { "batch-epochs", required_argument, NULL, TRAIN_BATCH_EPOCHS },
+    { "fixed-scales", no_argument, NULL, TRAIN_FIXED_SCALES },
     { NULL, 0, NULL, 0 },
 };
 
@@ -88,7 +113,7 @@ static bool is_allowed(const char *allowed, const char *name)
     return strcmp(name, "help") == 0;
 }
 
-static bool to_long(const char *text, long lo, long hi, long *out)
+bool to_long(const char *text, long lo, long hi, long *out)
 {
     char *end;
     errno = 0;
@@ -99,7 +124,7 @@ static bool to_long(const char *text, long lo, long hi, long *out)
     return true;
 }
 
-static bool to_double(const char *text, double lo, double hi, double *out)
+bool to_double(const char *text, double lo, double hi, double *out)
 {
     char *end;
     const double v = strtod(text, &end);
@@ -185,9 +210,18 @@ static bool take_number(options *o, int opt, const char *text)
     }
 }
 
+static int take_training(const command *c, options *o, int opt, const char *name)
+{
+    if (train_take(&o->train, opt, optarg))
+        return EXIT_GOOD;
+    return misused(c, "--%s '%s': a number in range is wanted", name, optarg);
+}
+
 static int take(const command *c, options *o, int opt, const char *name)
 {
     bool memory = true;
+    if (opt >= TRAIN_FIRST)
+        return take_training(c, o, opt, name);
     if (take_flag(o, opt) || take_text(o, opt, optarg))
         return EXIT_GOOD;
     if ((opt == 'x' || opt == 'O') && optarg[strspn(optarg, ",")] == '\0')
@@ -236,7 +270,7 @@ static int take_operands(const command *c, int n, char **words, bool two, option
 int options_parse(const command *c, int argc, char **argv, const char *allowed, options *o)
 {
     int opt, index = -1, status;
-    *o = (options){ .max_drop = -1 };
+    *o = (options){ .max_drop = -1, .train = TRAIN_WORDS };
     opterr = 0;
     while ((opt = getopt_long(argc, argv, ":o:h", long_options, &index)) != -1) {
         if (opt == ':')

@@ -215,9 +215,9 @@ RUNG_API rung_status rung_quantize_static(const rung_model *model, rung_dataset 
                                           const rung_quant_options *options, rung_model **out,
                                           rung_diagnostics **diagnostics, rung_error *err);
 
-/* The same with layers of several precisions: as few as can be found stay float so that accuracy on
- * eval (labelled: top-1, otherwise agreement with the float model) drops by at most max_drop
- * points, measured on the model that comes out. eval = NULL: no such budget. RUNG_OK also where the
+/* The same with layers of several precisions: as few as can be found get activations of 16 bits, or
+ * stay float, so that accuracy on eval (labelled: top-1, otherwise agreement with the float model)
+ * drops by at most max_drop points, measured on the model that comes out. eval = NULL: no such budget. RUNG_OK also where the
  * budget is not met: *out is then the best found, and rung_mixed_met says so. *out and *mixed are
  * the caller's. */
 typedef struct rung_mixed rung_mixed;
@@ -227,7 +227,7 @@ RUNG_API rung_status rung_quantize_mixed(const rung_model *model, rung_dataset *
                                          rung_diagnostics **diagnostics, rung_error *err);
 /* True also where there was no budget. */
 RUNG_API bool rung_mixed_met(const rung_mixed *mixed);
-/* Which layers stay float, their share of the work, drop and latency: for a person, or as one JSON
+/* Which layers have more than 8 bits, their share of the work, drop and latency: for a person, or as one JSON
  * object (docs/cli.md lists its keys). *text is the caller's: rung_text_free. */
 RUNG_API rung_status rung_mixed_text(const rung_mixed *mixed, bool json, char **text,
                                      rung_error *err);
@@ -354,6 +354,110 @@ RUNG_API rung_status rung_comparison_text(const rung_comparison *c, bool json, c
 RUNG_API rung_status rung_comparison_save_html(const rung_comparison *c, const char *path,
                                                rung_error *err);
 RUNG_API void        rung_comparison_free(rung_comparison *c);
+
+/* --- training -------------------------------------------------------------------------------- */
+
+/* Quantization-aware training: a prepared model is the float model with FakeQuantize (a Q/DQ pair
+ * on float32 weights) in it, with the parameters of rung_quantize_static; training moves weights,
+ * biases and scales; convert makes the integer model, which computes what training computed, to the
+ * bit. */
+RUNG_API rung_status rung_prepare_qat(const rung_model *model, rung_dataset *data,
+                                      const rung_quant_options *options, rung_model **out,
+                                      rung_diagnostics **diagnostics, rung_error *err);
+RUNG_API rung_status rung_convert(const rung_model *prepared, rung_model **out, rung_error *err);
+RUNG_API bool        rung_is_prepared(const rung_model *model);
+
+typedef enum rung_optimizer { RUNG_OPTIMIZER_ADAMW = 0, RUNG_OPTIMIZER_SGD } rung_optimizer;
+typedef enum rung_schedule {
+    RUNG_SCHEDULE_COSINE = 0, /* to 0 at the end */
+    RUNG_SCHEDULE_STEP,
+    RUNG_SCHEDULE_CONSTANT,
+} rung_schedule;
+
+/* Numbers whose 0 has a meaning of its own are switched off by a negative one. */
+typedef struct rung_train_options {
+    size_t         size; /* set by RUNG_TRAIN_OPTIONS */
+    size_t         epochs; /* 0 = 10 */
+    size_t         batch;  /* samples of a step; 0 = 64 */
+    rung_optimizer optimizer;
+    double         rate;   /* the highest; 0 = 0.001 (AdamW), 0.01 (SGD) */
+    double         scale_rate; /* of scales, as a share of rate; 0 = 1 */
+    double         momentum;   /* SGD; 0 = 0.9, Nesterov's unless plain_momentum is set */
+    bool           plain_momentum;
+    double         weight_decay; /* of weights only; 0 = 0.01 (AdamW), 0.0001 (SGD) */
+    double         clip_norm;    /* longer gradients are scaled to this length; 0 = off */
+    double         ema;      /* factor of a moving average of the parameters, which is what is used
+                              * then; 0 = off */
+    rung_schedule  schedule;
+    double         warmup;   /* epochs over which the rate rises; 0 = none */
+    double         step_epochs, step_factor; /* RUNG_SCHEDULE_STEP; 0 = a third of the run, 0.1 */
+    /* The loss is a weighted sum. All four 0: cross-entropy where there are labels and, with a
+     * teacher, distillation, each with weight 1. */
+    double         cross_entropy; /* of the first output against the labels */
+    double         distill; /* KL divergence from the teacher's outputs, times temperature^2 */
+    double         mse;           /* squared error of outputs against the teacher's */
+    double         features;      /* squared error of the tensors feature_names, relative */
+    double         temperature;   /* of distill; 0 = 2 */
+    double         label_smoothing;
+    const char *const *feature_names; /* tensors of both models */
+    int            n_features;
+    const char    *augment; /* "crop=4,flip,cutout=8,mixup=0.2"; NULL = none */
+    bool           fixed_scales; /* scales stay as prepare chose them; otherwise learned (LSQ) */
+    double         dampen;  /* of weights that swing between two codes (Nagel 2022); 0 = off */
+    /* Float training: epochs whose normalizations use the statistics of the batch; later ones use
+     * the running statistics. 0 = all but the last quarter; negative: none. */
+    int            batch_epochs;
+    uint64_t       seed;
+    int            n_threads; /* 0 = all processors; results do not depend on it (but for batch
+                               * statistics) */
+    size_t         chunk;     /* samples at a time within a step; 0 = chosen by the model's size */
+    const char    *checkpoint; /* a folder; NULL = none are written */
+    bool           resume;     /* from the checkpoint, where there is one */
+    double         checkpoint_seconds; /* between two; 0 = 60 */
+    const char    *metrics;    /* a file of JSON lines; NULL = none */
+    int            eval_batch;
+    bool           quiet;
+    size_t         steps; /* rung_trainer: of the whole run, for the schedule; 0: constant rate */
+} rung_train_options;
+#define RUNG_TRAIN_OPTIONS { .size = sizeof(rung_train_options) }
+
+/* A whole run. model: prepared, or float (float training). teacher (NULL: none): a float model with
+ * the same inputs and outputs. With eval (NULL: none) the best epoch is kept, the model before
+ * training among them: by top-1, without labels by agreement with the teacher. *out is the
+ * deployable model, *trained (NULL: not wanted) the same before convert. */
+typedef struct rung_training rung_training;
+RUNG_API rung_status rung_train(const rung_model *model, const rung_model *teacher,
+                                rung_dataset *data, rung_dataset *eval,
+                                const rung_train_options *options, rung_model **out,
+                                rung_model **trained, rung_training **record, rung_error *err);
+/* For a person, or as one JSON object (docs/cli.md lists its keys): *text is the caller's. As one
+ * HTML page with the learning curves, written atomically. */
+RUNG_API rung_status rung_training_text(const rung_training *record, bool json, char **text,
+                                        rung_error *err);
+RUNG_API rung_status rung_training_save_html(const rung_training *record, const char *title,
+                                             const char *path, rung_error *err);
+RUNG_API void        rung_training_free(rung_training *record);
+
+/* Step by step, on the caller's own samples. model and teacher must outlive the trainer. */
+typedef struct rung_trainer rung_trainer;
+typedef struct rung_step_result {
+    double loss;        /* mean over the samples, before the step */
+    size_t correct;     /* samples whose largest score is the label */
+    double norm;        /* of the gradient */
+    double rate;
+} rung_step_result;
+RUNG_API rung_status rung_trainer_create(const rung_model *model, const rung_model *teacher,
+                                         const rung_train_options *options, rung_trainer **out,
+                                         rung_error *err);
+/* inputs: one for each of the model, dims[0] samples, at most options.batch; labels: as many, or
+ * NULL. Where numbers are not finite: RUNG_EMODEL, the step and the layer named, nothing moved. */
+RUNG_API rung_status rung_trainer_step(rung_trainer *trainer, const rung_tensor *inputs,
+                                       const int64_t *labels, rung_step_result *result,
+                                       rung_error *err);
+/* The model with the parameters as they are now (their average, with ema): for rung_convert. */
+RUNG_API rung_status rung_trainer_save(const rung_trainer *trainer, rung_model **out,
+                                       rung_error *err);
+RUNG_API void        rung_trainer_free(rung_trainer *trainer);
 
 /* --- the process ----------------------------------------------------------------------------- */
 /* Whether RUNG_CPU (environment) names a level that this machine has: ref, avx2, avx512vnni. */

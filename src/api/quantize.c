@@ -2,10 +2,10 @@
 
 #include "api/options.h"
 #include "base/mem.h"
-#include "quant/quant.h"
+#include "quant/qat.h"
 #include "report/mixed.h"
 
-typedef enum mode { STATIC, DYNAMIC, WEIGHTS } mode;
+typedef enum mode { STATIC, PREPARE, DYNAMIC, WEIGHTS } mode;
 
 struct rung_mixed {
     mixed_record *m;
@@ -93,10 +93,15 @@ static rung_status check_dataless(const rung_quant_options *o, bool weights, run
     return check_methods(o, weights, err);
 }
 
+static bool is_static(mode m)
+{
+    return m == STATIC || m == PREPARE;
+}
+
 static rung_status check_options(mode m, const rung_quant_options *o, rung_error *err)
 {
-    const rung_status st = m == STATIC ? check_static(o, err)
-                                       : check_dataless(o, m == WEIGHTS, err);
+    const rung_status st = is_static(m) ? check_static(o, err)
+                                        : check_dataless(o, m == WEIGHTS, err);
     if (st != RUNG_OK)
         return st;
     if (o->n_exclude < 0 || o->n_ops < 0 || (o->n_exclude && !o->exclude) || (o->n_ops && !o->ops))
@@ -112,6 +117,7 @@ static rung_status run(const job *j, const rung_quant_options *opt, graph **out,
     switch (j->mode) {
     case DYNAMIC: st = quantize_dynamic(j->g, j->data, opt, out, diag, err); break;
     case WEIGHTS: st = quantize_weights(j->g, j->data, opt, out, diag, err); break;
+    case PREPARE: st = qat_prepare(j->g, j->data, opt, out, diag, err); break;
     default:
         st = j->wish ? quantize_mixed(j->g, j->data, opt, j->wish, out, j->record, diag, err)
                      : quantize_static(j->g, j->data, opt, out, diag, err);
@@ -158,11 +164,11 @@ static rung_status quantize_plain(mode m, const rung_model *model, const rung_da
     rung_quant_options opt;
     if (remarks)
         *remarks = NULL;
-    if (!model || !out || (m == STATIC && !data))
+    if (!model || !out || (is_static(m) && !data))
         return fail(err, RUNG_EARGUMENT, "rung_quantize: model%s and out must not be NULL",
-                    m == STATIC ? ", data" : "");
+                    is_static(m) ? ", data" : "");
     const rung_status st = options_copy(&opt, sizeof opt, options, "rung_quant_options", err);
-    data = m == STATIC ? data : opt.samples_of;
+    data = is_static(m) ? data : opt.samples_of;
     const job j = { .mode = m, .g = model->g, .data = data ? data->d : NULL };
     return st == RUNG_OK ? quantize(&j, &opt, out, remarks, err) : st;
 }
@@ -172,6 +178,13 @@ rung_status rung_quantize_static(const rung_model *model, rung_dataset *data,
                                  rung_diagnostics **remarks, rung_error *err)
 {
     return quantize_plain(STATIC, model, data, options, out, remarks, err);
+}
+
+rung_status rung_prepare_qat(const rung_model *model, rung_dataset *data,
+                             const rung_quant_options *options, rung_model **out,
+                             rung_diagnostics **remarks, rung_error *err)
+{
+    return quantize_plain(PREPARE, model, data, options, out, remarks, err);
 }
 
 rung_status rung_quantize_dynamic(const rung_model *model, const rung_quant_options *options,

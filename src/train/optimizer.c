@@ -114,23 +114,25 @@ static void sgd(const optimizer *o, const update *u, const param *a, float *data
     }
 }
 
+static bool is_scale(const param *a)
+{
+    return a->kind == PARAM_WEIGHT_SCALE || a->kind == PARAM_ACT_SCALE;
+}
+
+/* A step of Adam has the size of the rate, whatever the gradient's: of scales, a share of them. */
 static void adamw(const optimizer *o, const update *u, const param *a, float *data, float *grad)
 {
     const optimizer_options *opt = &o->opt;
+    const bool relative = is_scale(a);
     for (size_t i = a->first; i < a->first + a->count; i++) {
         const float g = grad[i] * u->scale;
         const float m = opt->beta1 * o->first[i] + (1 - opt->beta1) * g;
         const float v = opt->beta2 * o->second[i] + (1 - opt->beta2) * g * g;
         o->first[i] = m;
         o->second[i] = v;
-        data[i] -= u->rate * (u->decay * data[i] +
-                              (m / u->correct1) / (sqrtf(v / u->correct2) + opt->epsilon));
+        const float by = (m / u->correct1) / (sqrtf(v / u->correct2) + opt->epsilon);
+        data[i] -= u->rate * (u->decay * data[i] + (relative ? by * data[i] : by));
     }
-}
-
-static bool is_scale(const param *a)
-{
-    return a->kind == PARAM_WEIGHT_SCALE || a->kind == PARAM_ACT_SCALE;
 }
 
 static void average(const optimizer *o, const float *data)

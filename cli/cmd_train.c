@@ -1,0 +1,308 @@
+#include "cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { CALIBRATION = 1000 }; /* samples that prepare looks at */
+
+static const choice optimizers[] = { { "sgd", RUNG_OPTIMIZER_SGD },
+                                     { "adamw", RUNG_OPTIMIZER_ADAMW }, { NULL, 0 } };
+static const choice schedules[] = { { "cosine", RUNG_SCHEDULE_COSINE },
+                                    { "step", RUNG_SCHEDULE_STEP },
+                                    { "constant", RUNG_SCHEDULE_CONSTANT }, { NULL, 0 } };
+
+/* --- options ---------------------------------------------------------------------------------- */
+
+/* Of options whose 0 switches something off; the library takes 0 for its default. */
+static double off_or(double v)
+{
+    return v < 0 ? 0 : v > 0 ? v : -1;
+}
+
+static double or_zero(double v)
+{
+    return v < 0 ? 0 : v;
+}
+
+/* "W" or "W,T". */
+static bool take_distill(const char *text, rung_train_options *t)
+{
+    char *end;
+    if (!text)
+        return true;
+    t->distill = strtod(text, &end);
+    if (end == text || !(t->distill >= 0 && t->distill <= 1e6))
+        return false;
+    if (*end == '\0')
+        return true;
+    const char *second = end + 1;
+    return *end == ',' && to_double(second, 1e-3, 1e3, &t->temperature);
+}
+
+/* "W:NAME,NAME...": names are cut out of a copy, which is the caller's. */
+static bool take_features(const char *text, rung_train_options *t, char **copy, const char ***names)
+{
+    char *end;
+    if (!text)
+        return true;
+    t->features = strtod(text, &end);
+    if (end == text || *end != ':' || !(t->features > 0 && t->features <= 1e6))
+        return false;
+    *copy = strdup(end + 1);
+    *names = calloc(strlen(end) + 1, sizeof **names);
+    if (!*copy || !*names)
+        return false;
+    for (char *word = strtok(*copy, ","); word; word = strtok(NULL, ","))
+        (*names)[t->n_features++] = word;
+    t->feature_names = *names;
+    return t->n_features > 0;
+}
+
+static void take_numbers(const options *o, rung_train_options *t)
+{
+    const train_words *w = &o->train;
+    t->epochs = w->epochs > 0 ? (size_t)w->epochs : 0;
+    t->batch = (size_t)o->batch;
+    t->rate = or_zero(w->lr);
+    t->momentum = off_or(w->momentum);
+    t->weight_decay = off_or(w->weight_decay);
+    t->clip_norm = or_zero(w->clip);
+    t->ema = or_zero(w->ema);
+    t->warmup = or_zero(w->warmup);
+    t->label_smoothing = or_zero(w->label_smoothing);
+    t->cross_entropy = or_zero(w->cross_entropy);
+    t->mse = or_zero(w->mse);
+    t->dampen = or_zero(w->dampen);
+    t->checkpoint_seconds = or_zero(w->checkpoint_seconds);
+    t->batch_epochs = w->batch_epochs == 0 ? -1 : w->batch_epochs > 0 ? (int)w->batch_epochs : 0;
+}
+
+/* What a call comes to; the two pointers are freed by run. */
+typedef struct call {
+    rung_quant_options quant;
+    rung_train_options train;
+    char              *feature_text;
+    const char       **features;
+} call;
+
+static int check_modes(const options *o)
+{
+    const train_words *w = &o->train;
+    if (!o->output)
+        return misused(&cmd_train, "-o FILE is missing: where the trained model goes");
+    if (!o->data)
+        return misused(&cmd_train, "--data is missing: samples to train on");
+    if (w->resume && !w->checkpoint)
+        return misused(&cmd_train, "--resume wants --checkpoint DIR: where the run was kept");
+    if (w->is_float && (o->qconfig || o->act_bits || o->weight_bits || o->range || o->method ||
+                        o->act_type || o->weight_scheme || o->symmetric || o->reduce_range ||
+                        w->fixed_scales || w->prepared || w->dampen > 0))
+        return misused(&cmd_train, "--float trains the float model: options of quantization do not "
+                       "go with it");
+    if (!w->is_float && w->batch_epochs >= 0)
+        return misused(&cmd_train, "--batch-epochs is for --float: quantization folds "
+                       "normalizations");
+    return EXIT_GOOD;
+}
+
+static int take_options(const options *o, call *c)
+{
+    const train_words *w = &o->train;
+    int optimizer = 0, schedule = 0, status = check_modes(o);
+    if (status != EXIT_GOOD ||
+        (status = quantization_options(&cmd_train, o, &c->quant)) != EXIT_GOOD)
+        return status;
+    c->quant.samples = o->samples ? (size_t)o->samples : CALIBRATION;
+    c->quant.batch = 0; /* --batch is of a step */
+    if (!lookup(optimizers, w->optimizer, &optimizer))
+        return misused(&cmd_train, "--optimizer '%s': sgd or adamw is wanted", w->optimizer);
+    if (!lookup(schedules, w->schedule, &schedule))
+        return misused(&cmd_train, "--schedule '%s': cosine, step or constant is wanted",
+                       w->schedule);
+    c->train = (rung_train_options){
+        .size = sizeof c->train, .optimizer = (rung_optimizer)optimizer,
+        .schedule = (rung_schedule)schedule, .augment = w->augment, .seed = (uint64_t)o->seed,
+        .fixed_scales = w->fixed_scales, .n_threads = (int)o->threads,
+        .checkpoint = w->checkpoint, .resume = w->resume, .metrics = w->metrics, .quiet = o->quiet,
+    };
+    take_numbers(o, &c->train);
+    if (!take_distill(w->distill, &c->train))
+        return misused(&cmd_train, "--distill '%s': WEIGHT or WEIGHT,TEMPERATURE is wanted",
+                       w->distill);
+    if (!take_features(w->features, &c->train, &c->feature_text, &c->features))
+        return misused(&cmd_train, "--features '%s': WEIGHT:TENSOR,TENSOR... is wanted",
+                       w->features);
+    return EXIT_GOOD;
+}
+
+/* --- the run ---------------------------------------------------------------------------------- */
+
+/* All that a run has at hand. */
+typedef struct work {
+    rung_model    *model, *teacher, *prepared, *out, *trained;
+    rung_dataset  *data, *eval;
+    rung_training *record;
+} work;
+
+static rung_status open_data(const options *o, const char *spec, const rung_model *model,
+                             rung_dataset **data, rung_error *err)
+{
+    const rung_status st = rung_dataset_open(spec, o->preprocess, model, (int)o->threads, data,
+                                             err);
+    if (st == RUNG_OK && rung_dataset_is_random(*data))
+        fprintf(stderr, "remark: random-data: training on random data: sizes and speed are right, "
+                        "accuracy is not\n");
+    return st;
+}
+
+static rung_status prepare(const options *o, const call *c, work *w, rung_error *err)
+{
+    rung_diagnostics *remarks = NULL;
+    rung_status st = RUNG_OK;
+    if (o->train.is_float || rung_is_prepared(w->model))
+        return RUNG_OK;
+    st = rung_prepare_qat(w->model, w->data, &c->quant, &w->prepared, &remarks, err);
+    for (size_t i = 0; i < rung_diagnostics_count(remarks); i++) {
+        const rung_diagnostic r = rung_diagnostics_get(remarks, i);
+        fprintf(stderr, "remark: %s: %s: ", r.code, r.where);
+        print_message(r.message);
+    }
+    rung_diagnostics_free(remarks);
+    return st;
+}
+
+/* The float model teaches itself in integers, unless another one is named or none. */
+static rung_status train(const options *o, const call *c, work *w, rung_error *err)
+{
+    const char *name = o->train.teacher;
+    const bool none = name && strcmp(name, "none") == 0;
+    rung_status st;
+    if ((st = rung_model_load(o->model, &w->model, err)) != RUNG_OK ||
+        (st = open_data(o, o->data, w->model, &w->data, err)) != RUNG_OK ||
+        (o->eval && (st = open_data(o, o->eval, w->model, &w->eval, err)) != RUNG_OK) ||
+        (name && !none && (st = rung_model_load(name, &w->teacher, err)) != RUNG_OK) ||
+        (st = prepare(o, c, w, err)) != RUNG_OK)
+        return st;
+    const rung_model *teacher = w->teacher ? w->teacher : w->prepared && !none ? w->model : NULL;
+    return rung_train(w->prepared ? w->prepared : w->model, teacher, w->data, w->eval, &c->train,
+                      &w->out, &w->trained, &w->record, err);
+}
+
+static rung_status save(const options *o, const work *w, rung_error *err)
+{
+    rung_status st = rung_model_save(w->out, o->output, err);
+    if (st == RUNG_OK && o->train.prepared)
+        st = rung_model_save(w->trained, o->train.prepared, err);
+    if (st == RUNG_OK && o->html)
+        st = rung_training_save_html(w->record, o->model, o->html, err);
+    return st;
+}
+
+static int report(const options *o, const work *w)
+{
+    char *text = NULL;
+    rung_error err;
+    if (rung_training_text(w->record, o->json, &text, &err) != RUNG_OK)
+        return failed(&cmd_train, &err);
+    fputs(text, stdout);
+    rung_text_free(text);
+    return finish(&cmd_train);
+}
+
+static int run(int argc, char **argv)
+{
+    options o;
+    call c = { 0 };
+    work w = { 0 };
+    rung_error err;
+    int status = options_parse(&cmd_train, argc, argv,
+                               "output html data eval teacher float epochs batch lr optimizer "
+                               "schedule warmup momentum weight-decay clip ema distill "
+                               "cross-entropy mse features label-smoothing augment checkpoint "
+                               "checkpoint-seconds resume metrics prepared dampen batch-epochs "
+                               "fixed-scales range percentile act-type act-symmetric "
+                               "weight-scheme qconfig pairs act-bits reduce-range weight-bits "
+                               "method exclude ops samples seed threads preprocess json quiet",
+                               &o);
+    if (status != EXIT_GOOD || o.help || (status = take_options(&o, &c)) != EXIT_GOOD)
+        goto done;
+    rung_status st = train(&o, &c, &w, &err);
+    if (st == RUNG_OK)
+        st = save(&o, &w, &err);
+    status = st == RUNG_OK ? report(&o, &w) : failed(&cmd_train, &err);
+done:
+    rung_training_free(w.record);
+    rung_dataset_free(w.eval);
+    rung_dataset_free(w.data);
+    rung_model_free(w.trained);
+    rung_model_free(w.out);
+    rung_model_free(w.prepared);
+    rung_model_free(w.teacher);
+    rung_model_free(w.model);
+    free(c.features);
+    free(c.feature_text);
+    options_free(&o);
+    return status;
+}
+
+const command cmd_train = {
+    "train", "fine-tunes weights and scales so that the int8 model keeps its accuracy (QAT)",
+    "Usage: rung train MODEL -o OUT --data D [--eval D] [options]\n"
+    "       rung train MODEL -o OUT --data D --float [options]\n\n"
+    "Quantization-aware training: MODEL (float32) is quantized as 'rung quantize' does, then its\n"
+    "weights, biases and scales are trained through the integer arithmetic of the model that is\n"
+    "written: what evaluation says while training is what OUT does. It learns from labels, where\n"
+    "the data has them, and from the float model. --float trains the float model itself.\n\n"
+    "  -o, --output FILE      the model to deploy\n"
+    "  --data D               samples to train on, FORMAT:PATH[,PATH][@A:B] as in 'quantize'\n"
+    "  --eval D               samples to choose the best epoch by: top-1, without labels\n"
+    "                         agreement with the float model; epoch 0 is before training\n"
+    "  --epochs N             default 10\n"
+    "  --batch N              samples of a step, default 64\n"
+    "  --optimizer O          adamw (default) or sgd (with Nesterov's momentum)\n"
+    "  --lr R                 the highest learning rate, default 0.001 (adamw), 0.01 (sgd)\n"
+    "  --schedule S           cosine (default), step (a tenth after each third of the run) or\n"
+    "                         constant\n"
+    "  --warmup E             epochs over which the rate rises from 0, default 0\n"
+    "  --momentum M           of sgd, default 0.9\n"
+    "  --weight-decay W       of weights only, default 0.01 (adamw), 0.0001 (sgd)\n"
+    "  --clip L               longer gradients are scaled to length L\n"
+    "  --ema F                uses a moving average of the parameters with factor F\n"
+    "\nWhat it learns from (by default --cross-entropy 1 with labels, and --distill 1 with a\n"
+    "teacher):\n"
+    "  --teacher MODEL|none   default: MODEL before quantization; with --float none\n"
+    "  --cross-entropy W      weight of the labels; --label-smoothing S spreads a share S evenly\n"
+    "  --distill W[,T]        weight of the teacher's outputs, at temperature T (default 2)\n"
+    "  --mse W                weight of the squared error against the teacher's outputs\n"
+    "  --features W:T,T...    weight of tensors T inside, which are to be the teacher's\n"
+    "  --augment A            crop=PIXELS,flip,cutout=PIXELS,mixup=ALPHA: those that are wanted\n"
+    "\nHow it is quantized (docs/qconfig.md; in training activations and weights of 2 to 8 bits):\n"
+    "  --qconfig --weight-bits --act-bits --range --percentile --method --exclude --ops\n"
+    "  --weight-scheme --act-type --act-symmetric --reduce-range --pairs\n"
+    "                         as in 'rung quantize --help'\n"
+    "  --samples N            that quantization looks at before training, default 1000\n"
+    "  --fixed-scales         scales stay as they were chosen; otherwise they are learned\n"
+    "  --dampen W             pulls weights that swing between two codes to one, late in training\n"
+    "  --prepared FILE        writes the trained model before it is made integer: a MODEL to go\n"
+    "                         on from\n"
+    "\nOf --float:\n"
+    "  --batch-epochs N       epochs in which normalizations use the batch's statistics; later\n"
+    "                         ones use the running ones; default all but the last quarter\n"
+    "\nThe run:\n"
+    "  --checkpoint DIR       keeps the run in DIR, so that it can be resumed\n"
+    "  --resume               goes on from there; the result is that of a run without a break\n"
+    "  --checkpoint-seconds S between two, default 60; and after each epoch\n"
+    "  --metrics FILE         a JSON object a line: steps and epochs\n"
+    "  --html FILE            one page with the learning curves\n"
+    "  --json                 one object on standard output; docs/cli.md lists its keys\n"
+    "  --seed N               default 0\n"
+    "  --threads N            default: all processors\n"
+    "  --preprocess TEXT      default: the one stored in MODEL\n"
+    "  --quiet                no progress\n\n"
+    "Examples:\n"
+    "  rung train net.onnx -o net_int8.onnx --data npz:train.npz --eval npz:val.npz\n"
+    "  rung train net.onnx -o net_w4.onnx --data images:train --eval images:val \\\n"
+    "      --weight-bits 4 --act-bits 4 --epochs 30 --augment crop=4,flip --checkpoint run\n"
+    "  rung train net.onnx -o tuned.onnx --data idx:images.gz,labels.gz --float --lr 0.001\n",
+    run,
+};
