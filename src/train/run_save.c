@@ -35,7 +35,8 @@ static uint64_t hash_options(uint64_t h, const run *r)
     snprintf(text, sizeof text,
              "%d %a %a %d %a %a %a %a %a %a %d %zu %zu %zu %a %a|%a %a %a %a %a %a|"
              "%zu %zu %d %d %a %a|%zu %zu %llu|%d %d %d %a|%zu %d %zu %d",
-             p->kind, (double)p->rate, (double)p->momentum, p->nesterov, (double)p->beta1, (double)p->beta2,
+             p->kind, (double)p->rate, (double)p->momentum, p->nesterov, (double)p->beta1,
+             (double)p->beta2,
              (double)p->epsilon, (double)p->weight_decay, (double)p->clip_norm,
              (double)p->scale_rate, p->schedule, p->warmup, p->total, p->step_every,
              (double)p->step_factor, (double)p->ema, (double)l->cross_entropy,
