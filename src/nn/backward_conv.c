@@ -6,7 +6,6 @@
 #include "nn/backward_rows.h"
 #include "nn/chain.h"
 #include "nn/conv.h"
-#include "nn/depthwise.h"
 
 static rung_status check_operands(const lowering *l, rung_error *err)
 {
@@ -98,8 +97,6 @@ static rung_status forward_chain(const lowering *l, unsigned wanted, const conv_
 rung_status conv_training(const lowering *l, step *s, rung_error *err)
 {
     chain *c;
-    if (depthwise_takes(l))
-        return depthwise_training(l, s, err);
     const rung_status st = build(l, 0, forward_chain, &c, err);
     if (st != RUNG_OK)
         return st;
@@ -174,8 +171,6 @@ static rung_status backward_chain(const lowering *l, unsigned wanted, const conv
 rung_status conv_backward(const lowering *l, unsigned wanted, step *s, rung_error *err)
 {
     chain *c;
-    if (depthwise_takes(l))
-        return depthwise_backward(l, wanted, s, err);
     const rung_status st = build(l, wanted, backward_chain, &c, err);
     if (st != RUNG_OK)
         return st;

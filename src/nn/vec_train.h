@@ -27,16 +27,6 @@ typedef enum vec_slope {
     SLOPE_COUNT,
 } vec_slope;
 
-/* One tap of a window: which weight, and which pixel it meets. */
-typedef struct vec_tap {
-    int32_t weight, pixel;
-} vec_tap;
-/* What the pixels of a line are made of: pixel i of taps[first[i]] .. taps[first[i + 1] - 1]. */
-typedef struct vec_taps {
-    const int32_t *first;
-    const vec_tap *taps;
-} vec_taps;
-
 typedef struct vec_train {
     const char *name;
     unsigned    needs; /* CPU_... bits */
@@ -58,16 +48,6 @@ typedef struct vec_train {
     /* s += sum of dy, q += sum of dy * (x - mean). */
     void (*column_pair)(const float *x, const float *mean, const float *dy, size_t rows,
                         size_t stride, size_t c, float *s, float *q);
-
-    /* One line of a depthwise convolution: pixel i, channel c is bias[c] (NULL: 0) plus the sum
-     * over the n vertical taps v and pixel i's taps t of
-     * weights[v][t.weight * channels + c] * lines[v][t.pixel * channels + c]. */
-    void (*depthwise)(const float *const *lines, const float *const *weights, size_t n,
-                      const vec_taps *taps, size_t pixels, size_t channels, const float *bias,
-                      float *y);
-    /* dw[c] += the sum over n pixels of x[i * x_step + c] * dy[i * dy_step + c]. */
-    void (*depthwise_weight)(const float *x, size_t x_step, const float *dy, size_t dy_step,
-                             size_t n, size_t channels, float *dw);
     /* A window of h x w vectors of `channels` elements, x[i * row + j * column + c]: dy goes to the
      * first of the greatest elements; or a share of dy to all. Adds to dx, which lies as x does. */
     void (*window_max)(const float *x, size_t h, size_t row, size_t w, size_t column,

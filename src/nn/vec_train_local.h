@@ -21,11 +21,6 @@ static inline void put(float *p, vec v, size_t n)
         store_part(p, v, n);
 }
 
-void VEC(train_depthwise)(const float *const *lines, const float *const *weights, size_t n,
-                          const vec_taps *taps, size_t pixels, size_t channels, const float *bias,
-                          float *y);
-void VEC(train_depthwise_weight)(const float *x, size_t x_step, const float *dy, size_t dy_step,
-                                 size_t n, size_t channels, float *dw);
 void VEC(train_window_max)(const float *x, size_t h, size_t row, size_t w, size_t column,
                            size_t channels, const float *dy, float *dx);
 void VEC(train_window_mean)(size_t h, size_t row, size_t w, size_t column, size_t channels,
