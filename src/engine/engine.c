@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "engine/plan.h"
+#include "ops/lower.h"
 
 struct engine {
     plan *p;
@@ -114,6 +115,29 @@ bool engine_codes(const engine *e, int id, engine_kept *out)
         return false;
     *out = (engine_kept){p->slots[s].data, p->slots[s].bytes, p->slots[s].f == FORM_LAST};
     return true;
+}
+
+/* Whether a slot holds codes that stay. */
+static bool is_kept(const plan *p, int s)
+{
+    return s != NO_SLOT && p->keep[p->slots[s].value] && slot_of_codes(p, p->slots[s].value) == s;
+}
+
+bool engine_product_of(const engine *e, int id, engine_product *out)
+{
+    const plan *p = e->p;
+    engine_kept k;
+    if (!engine_codes(e, id, &k))
+        return false;
+    for (size_t i = 0; i < p->n_steps; i++) {
+        const plan_step *s = &p->steps[i];
+        const conv_step *c = step_convolution(&s->s);
+        if (!c || s->n_out != 1 || s->slots[s->n_in] != slot_of_codes(p, id))
+            continue;
+        *out = (engine_product){c, s->bufs[0]};
+        return is_kept(p, s->slots[0]);
+    }
+    return false;
 }
 
 rung_status engine_run(engine *e, rung_error *err)

@@ -18,6 +18,7 @@ typedef struct engine_options {
     /* Indexed by value id (NULL: none): outputs of QuantizeLinear whose codes stay readable after a
      * run; nothing takes their memory. */
     const bool *keep;
+    bool shares_constants; /* those of g are read where they are: g outlives the engine */
 } engine_options;
 
 /* Called during run, by the calling thread, with each observed value in execution order: `count`
@@ -52,6 +53,15 @@ typedef struct engine_kept {
 } engine_kept;
 /* False: this value is no such code, or vanished in the plan (a node that does nothing). */
 bool engine_codes(const engine *e, int id, engine_kept *out);
+
+/* The convolution or matrix product that makes kept codes in one integer step, and the kept codes
+ * that it reads: its exact sums can be had again (conv_kernel.run_sums). */
+struct conv_step;
+typedef struct engine_product {
+    const struct conv_step *step; /* ops/lower.h */
+    const uint8_t          *x;
+} engine_product;
+bool engine_product_of(const engine *e, int id, engine_product *out);
 
 /* --- what the plan is ------------------------------------------------------------------------ */
 typedef struct engine_step_info {

@@ -20,6 +20,8 @@ typedef struct conv_step {
     const void *packed;
 } conv_step;
 rung_status lower_conv(const lowering *l, step *s, rung_error *err);
+/* Of a step that one of the functions of this file has filled; NULL: of another. */
+const conv_step *step_convolution(const step *s);
 rung_status lower_conv_transpose(const lowering *l, step *s, rung_error *err);
 /* The shape of a convolution of in[0] to out[0] with one or two spatial axes. */
 struct window;

@@ -18,6 +18,11 @@ static void run_conv(const step *s, void *const *bufs, void *scratch, int thread
                    n_threads);
 }
 
+const conv_step *step_convolution(const step *s)
+{
+    return s->run == run_conv ? s->params : NULL;
+}
+
 /* Dims that the kernels can count, and so few elements that products with them stay in 64 bits. */
 static bool fits_int(const operand *o)
 {

@@ -133,7 +133,7 @@ static inline float sum_step(const fake_sums *s, float t, fake_ends e, float *pa
     const float held = t > s->floor ? t : s->floor;
     const float v = held < s->ceiling ? held : s->ceiling;
     const float step = step_of(v, e, passes);
-    *passes = v == t ? *passes : 0.0f;
+    *passes = t >= s->passes && t <= s->ceiling ? *passes : 0.0f;
     return step;
 }
 
@@ -151,22 +151,32 @@ static inline void sums_lanes(const fake_sums *s, const int32_t *sums, const flo
     memcpy(dx, out, sizeof out);
 }
 
+static inline void sums_row(const fake_sums *s, const int32_t *sums, const float *dy, fake_ends e,
+                            float *dx, float part[LANES])
+{
+    const size_t n = s->channels;
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        sums_lanes(s, sums + i, s->mult + i, dy + i, e, dx + i, part);
+    for (; i < n; i++) {
+        float passes;
+        const float g = dy[i];
+        part[0] += g * sum_step(s, (float)sums[i] * s->mult[i], e, &passes);
+        dx[i] = g * passes;
+    }
+}
+
 static double grad_sums(const fake_sums *s, const int32_t *sums, const float *dy, size_t pixels,
                         fake_ends e, float *dx)
 {
-    const size_t n = s->channels;
+    const fake_sums own = *s; /* in registers: nothing that is written can be it */
+    const size_t n = own.channels, rows = n < BLOCK ? BLOCK / n : 1;
     double sum = 0;
-    for (size_t p = 0; p < pixels; p++, sums += n, dy += n, dx += n) {
+    for (size_t at = 0; at < pixels; at += rows) {
+        const size_t end = pixels - at < rows ? pixels : at + rows;
         float part[LANES] = {0};
-        size_t i = 0;
-        for (; i + LANES <= n; i += LANES)
-            sums_lanes(s, sums + i, s->mult + i, dy + i, e, dx + i, part);
-        for (; i < n; i++) {
-            float passes;
-            const float g = dy[i];
-            part[0] += g * sum_step(s, (float)sums[i] * s->mult[i], e, &passes);
-            dx[i] = g * passes;
-        }
+        for (size_t p = at; p < end; p++)
+            sums_row(&own, sums + p * n, dy + p * n, e, dx + p * n, part);
         sum += sum_lanes(part);
     }
     return sum;

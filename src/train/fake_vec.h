@@ -13,11 +13,12 @@ typedef struct fake_ends {
 } fake_ends;
 
 /* The value behind a convolution's exact sum: sum * mult[c] in units of the scale, limited to
- * [floor, ceiling] by a Relu or Clip between (open: infinite), where the gradient ends too. */
+ * [floor, ceiling] by a Relu or Clip between (open: infinite), whose gradient passes from `passes`
+ * (just above a Relu's floor) to the ceiling. */
 typedef struct fake_sums {
     size_t       channels;
     const float *mult; /* [channels] */
-    float        floor, ceiling;
+    float        floor, ceiling, passes;
 } fake_sums;
 
 typedef struct fake_vec {

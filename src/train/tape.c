@@ -121,6 +121,11 @@ static void mark(tape *t, bool *reaches)
     const graph *g = t->g;
     for (size_t v = 0; v < g->n_values; v++)
         t->active[v] = learns(t, (int)v);
+    for (size_t i = 0; i < g->n_nodes; i++) { /* the data's range is known */
+        const pair *q = t->pair_at[i];
+        if (q && g->values[q->x].is_input)
+            t->active[q->scale] = false;
+    }
     for (int i = 0; i < t->n_outputs; i++)
         reaches[t->output_values[i]] = true;
     for (size_t i = 0; i < g->n_nodes; i++) {

@@ -28,7 +28,9 @@ typedef struct tape_options {
     /* Values that count as outputs behind the graph's own: for losses on features. */
     const int *extra;
     int        n_extra;
-    bool learn_act_scales, learn_weight_scales; /* otherwise their gradients are 0 */
+    /* Otherwise the gradients of scales are 0; that of a graph input's always is: the data's range
+     * is known, and the gradient of the data would cost as much as a layer. */
+    bool learn_act_scales, learn_weight_scales;
 } tape_options;
 
 /* g and p are read during the tape's life. RUNG_EUNSUPPORTED names a node without a gradient that

@@ -50,7 +50,7 @@ rung_status tape_first_engine(tape *t, rung_error *err)
     for (size_t i = 0; i < t->g->n_nodes; i++)
         if (t->pair_at[i] && t->pair_at[i]->kept)
             t->keep[t->pair_at[i]->codes] = true;
-    const rung_status st = make_engine(t, t->p->data, &t->e, err);
+    rung_status st = make_engine(t, t->p->data, &t->e, err);
     for (size_t i = 0; i < t->g->n_nodes && st == RUNG_OK; i++) {
         pair *q = t->pair_at[i];
         engine_kept k;
@@ -58,24 +58,37 @@ rung_status tape_first_engine(tape *t, rung_error *err)
             continue;
         q->kept = engine_codes(t->e, q->codes, &k) && k.count == q->inner;
         t->home[q->codes] = q->kept && k.channels_last;
+        if (q->kept && !q->product)
+            st = tape_find_product(t, q, err);
     }
     return st;
 }
 
-/* The engine of these parameters takes the place of the one before. Its plan is the same: the
- * backward steps are made for the layouts of the first. */
-static rung_status renew(tape *t, const float *data, rung_error *err)
+/* The backward steps are made for the plan of the first engine; that of any other parameters is
+ * the same. */
+static rung_status check_plan(const tape *t, const engine *fresh, rung_error *err)
 {
-    engine *fresh = NULL;
-    rung_status st = make_engine(t, data, &fresh, err);
-    for (size_t i = 0; i < t->g->n_nodes && st == RUNG_OK; i++) {
+    for (size_t i = 0; i < t->g->n_nodes; i++) {
         const pair *q = t->pair_at[i];
         engine_kept k;
         if (q && q->kept && (!engine_codes(fresh, q->codes, &k) || k.count != q->inner ||
                              k.channels_last != t->home[q->codes]))
-            st = fail(err, RUNG_EMODEL, "the codes of '%s' lie otherwise than before",
-                      t->g->values[q->x].name);
+            return fail(err, RUNG_EMODEL, "the codes of '%s' lie otherwise than before",
+                        t->g->values[q->x].name);
     }
+    return RUNG_OK;
+}
+
+/* The engine of these parameters takes the place of the one before. */
+static rung_status renew(tape *t, const float *data, rung_error *err)
+{
+    engine *fresh = NULL;
+    rung_status st = make_engine(t, data, &fresh, err);
+    if (st == RUNG_OK)
+        st = check_plan(t, fresh, err);
+    for (size_t i = 0; i < t->g->n_nodes && st == RUNG_OK; i++)
+        if (t->pair_at[i] && t->pair_at[i]->product)
+            st = tape_renew_product(t, fresh, t->pair_at[i]->product, err);
     if (st == RUNG_OK) {
         engine_free(t->e);
         t->e = fresh;

@@ -205,7 +205,7 @@ static void run_grad_add(const step *s, void *const *bufs, void *scratch, int th
     }
 }
 
-static rung_status scale_grad(tape *t, const pair *q, int *out, rung_error *err)
+rung_status tape_scale_grad(tape *t, const pair *q, int *out, rung_error *err)
 {
     *out = NO_CELL;
     return t->active[q->scale] ? tape_param_grad(t, q->scale, out, err) : RUNG_OK;
@@ -213,6 +213,8 @@ static rung_status scale_grad(tape *t, const pair *q, int *out, rung_error *err)
 
 rung_status tape_pair_backward(tape *t, const pair *q, rung_error *err)
 {
+    if (q->product && t->grad[q->x] == NO_CELL && t->grad[q->product->y] == NO_CELL)
+        return tape_product_backward(t, q, err);
     const bool last = !q->weight && t->home[q->x];
     step s;
     int cells[5];
@@ -229,7 +231,7 @@ rung_status tape_pair_backward(tape *t, const pair *q, rung_error *err)
         st = q->weight ? tape_param_grad(t, q->x, &cells[3], err)
                        : cell_new(t, q->x, &cells[3], err);
     if (st == RUNG_OK)
-        st = scale_grad(t, q, &cells[4], err);
+        st = tape_scale_grad(t, q, &cells[4], err);
     s.in_place = !q->weight;
     if (st == RUNG_OK)
         st = tape_add(t, &s, NULL, cells, 5, q->weight ? -1 : 3, NULL, err);

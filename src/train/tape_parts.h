@@ -66,7 +66,17 @@ typedef struct pair {
     bool   kept;        /* the engine keeps the codes */
     size_t outer, channels, inner; /* x around the axis of the scales; channels = 1: one scale */
     float  grad_scale;
+    struct product *product; /* the integer product that makes the codes; NULL: another thing */
 } pair;
+
+/* A Conv, Gemm or MatMul with the Relu or Clip behind it, which the engine runs as one step. */
+typedef struct product {
+    int            codes; /* value ids: what the engine makes, and the operator's own output */
+    int            y;
+    float          floor, ceiling; /* real values, infinite: open */
+    bool           relu; /* the gradient ends at the floor, not below it */
+    engine_product now;   /* of the present engine */
+} product;
 
 struct tape {
     arena *mem;
@@ -177,6 +187,16 @@ pair *tape_pair_behind(const tape *t, int v);
 rung_status tape_dequantize(tape *t, const pair *q, rung_error *err);
 /* From the gradient of q->y to those of q->x and of the scale. */
 rung_status tape_pair_backward(tape *t, const pair *q, rung_error *err);
+/* Where the gradient of q's scale is added up; NO_CELL: not wanted. */
+rung_status tape_scale_grad(tape *t, const pair *q, int *out, rung_error *err);
+
+/* --- tape_products.c -------------------------------------------------------------------------- */
+/* Fills q->product where the engine's plan has one. */
+rung_status tape_find_product(tape *t, pair *q, rung_error *err);
+/* The same product of the engine that has taken the place of the one before. */
+rung_status tape_renew_product(const tape *t, const engine *e, product *p, rung_error *err);
+/* As tape_pair_backward, from the exact sums to the gradient of q->product->y. */
+rung_status tape_product_backward(tape *t, const pair *q, rung_error *err);
 
 /* --- tape_engine.c ---------------------------------------------------------------------------- */
 /* Makes the engine of the parameters as they are, and learns which codes it keeps. */

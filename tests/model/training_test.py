@@ -123,7 +123,7 @@ def rung_gradients(model, feeds, grads, mode, folder):
     lines = run(program('RUNG_TRAIN_RUN'), 'gradients', model, folder, mode, *args).stdout
     found = [line.split('\t') for line in lines.splitlines()]
     return ([np.load(folder / f'y_{i}.npy') for i in range(len(grads))],
-            {name: np.load(folder / f'{kind}_{k}.npy') for kind, k, name in found if kind == 'grad'})
+            {name: np.load(folder / f'grad_{k}.npy') for kind, k, name in found if kind == 'grad'})
 
 
 def distance(a, b):

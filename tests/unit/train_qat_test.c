@@ -24,7 +24,7 @@ static graph *prepared(net f, uint64_t seed, int weight_bits, int act_bits, rung
     rng r;
     rng_seed(&r, seed);
     graph *g = f(&r), *out;
-    tensor x = {RUNG_F32, g->values[g->inputs[0]].rank};
+    tensor x = {.type = RUNG_F32, .rank = g->values[g->inputs[0]].rank};
     memcpy(x.dims, g->values[g->inputs[0]].dims, sizeof x.dims);
     x.dims[0] = 8;
     float *data = mem_alloc(tensor_count(&x) * sizeof *data);
@@ -84,8 +84,8 @@ static void descend(trial *t, float rate)
         const param *p = &t->p->list[i];
         const bool scale = p->kind == PARAM_ACT_SCALE || p->kind == PARAM_WEIGHT_SCALE;
         for (size_t k = p->first; k < p->first + p->count; k++) {
-            const float step = rate * t->grad[k] / (float)sqrt(norm + 1e-30);
-            t->data[k] -= scale ? fminf(fmaxf(step, -0.1f * t->data[k]), 0.1f * t->data[k]) : step;
+            const float move = rate * t->grad[k] / (float)sqrt(norm + 1e-30);
+            t->data[k] -= scale ? fminf(fmaxf(move, -0.1f * t->data[k]), 0.1f * t->data[k]) : move;
         }
     }
 }
@@ -99,7 +99,7 @@ static void outputs_are_those_of_the_converted_model(void **state)
                                 way == 2 ? RUNG_I8 : RUNG_U8);
             trial t = trial_begin(g, &options, i);
             assert_true(tape_memory_is_sound(t.t));
-            for (int step = 0; step < 3; step++) {
+            for (int repeat = 0; repeat < 3; repeat++) {
                 trial_gradient(&t);
                 expect_deployed(&t);
                 descend(&t, 0.05f);
@@ -245,10 +245,10 @@ static void pair_back(reference *f, const fake_quantizer *q, const fake_nodes *a
         const double t = (double)v[i] / scale[c], code = nearbyint(t) + zero;
         const bool inside = code >= q->lo && code <= q->hi;
         const double end = (code < q->lo ? q->lo : q->hi) - zero;
-        const double step = inside ? nearbyint(t) - t : end;
+        const double part = dy[i] * (inside ? nearbyint(t) - t : end) * factor;
         dx[i] = inside ? dy[i] : 0;
-        ds[c] += (float)(dy[i] * step * factor);
-        bound[c] += fabs(dy[i] * step * factor);
+        ds[c] += (float)part;
+        bound[c] += fabs(part);
     }
     add(f, at->in, dx, NULL);
     add(f, at->scale, ds, bound);
@@ -273,12 +273,27 @@ static void run_backward(reference *f, const trial *t)
     }
 }
 
+/* The pair at the graph's input. */
+static int scale_of_input(const trial *t)
+{
+    for (size_t i = 0; i < t->g->n_nodes; i++) {
+        const pair *q = t->t->pair_at[i];
+        if (q && t->g->values[q->x].is_input)
+            return q->scale;
+    }
+    return -1;
+}
+
 static void compare(const reference *f, const trial *t)
 {
     for (size_t i = 0; i < t->p->n; i++) {
         const param *p = &t->p->list[i];
         double largest = 0;
         assert_non_null(f->grad[p->value]);
+        if (p->value == scale_of_input(t)) { /* is not learned */
+            assert_true(t->grad[p->first] == 0);
+            continue;
+        }
         for (size_t k = 0; k < p->count; k++)
             largest = fmax(largest, f->bound[p->value][k]);
         /* Sums of a few hundred products, through a few layers. */
@@ -296,6 +311,10 @@ static void expect_gradient(trial *t, float grain)
     f.value = arena_zero(f.mem, t->g->n_values, sizeof *f.value);
     f.grad = arena_zero(f.mem, t->g->n_values, sizeof *f.grad);
     f.bound = arena_zero(f.mem, t->g->n_values, sizeof *f.bound);
+    size_t n_products = 0;
+    for (size_t i = 0; i < t->g->n_nodes; i++)
+        n_products += t->t->pair_at[i] && t->t->pair_at[i]->product;
+    assert_true(n_products > 1); /* exact sums are used, where they can be */
     make_exact(t, grain);
     trial_gradient(t);
     run_forward(&f, t);
