@@ -242,8 +242,8 @@ static rung_status smooth(const graph *g, dataset *data, const rung_quant_option
     wanted = mem_zero(look.g->n_nodes + 1, sizeof *wanted);
     for (size_t i = 0; wanted && i < look.g->n_nodes; i++)
         wanted[i] = edit_selects(&look, &look.g->nodes[i], defaults);
-    st = wanted ? smooth_products(look.g, data, opt, wanted, true, diag, err)
-                : fail_memory(err, "smoothing", look.g->n_nodes);
+    st = wanted ? smooth_products(out, data, opt, wanted, true, diag, err)
+                : fail_memory(err, "smoothing", sizeof *wanted);
     mem_free(wanted);
     return st;
 }

@@ -5,7 +5,9 @@
  * range for themselves. Each channel is divided by f = max|x|^a / max|W|^(1-a), the weights behind
  * it multiplied. The paper has one a for a model; here it is searched for each group of products
  * that share an activation or a weight, by the error that quantizing both makes of their outputs on
- * calibration rows, and kept where it lowers the error on rows kept apart too. */
+ * calibration rows. It is kept where it lowers that error on rows kept apart, and the error of the
+ * whole network there: a normalization behind may care for other outputs than the largest. The
+ * network is judged with activations ranged when it runs, as ranges are not chosen yet. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -181,56 +183,124 @@ static float search(trial *t, double *before, double *after)
     return *after < *before ? best : 0;
 }
 
-static rung_status smooth_group(graph *g, trial *t, const samples *s, bool may_add,
-                                diagnostics *diag, bool *changed, rung_error *err)
+/* The network's worst output, quantized as it would be by dynamic quantization. g need not be
+ * sorted. */
+static rung_status judge(const graph *g, const graph *reference, const samples *s,
+                         const rung_quant_options *opt, double *db, rung_error *err)
 {
-    uses u;
-    double before, after;
-    size_t n_muls = 0;
-    const char *name = g->values[t->p->ws[0]].name;
-    rung_status st = graph_uses(g, t->mem, &u, err);
-    if (st != RUNG_OK || (!may_add && !rescale_folds(g, &u, t->p)) ||
-        (st = trial_make(t, g, s, err)) != RUNG_OK || !t->rows.n)
-        return st;
-    const float a = search(t, &before, &after);
-    if (a == 0) {
-        diagnose(diag, "method-undone", name, "smooth: no factors lower the error of its outputs");
-        return RUNG_OK;
-    }
-    *changed = true;
-    st = rescale_apply(g, &u, t->p, t->f, &n_muls, err);
+    rung_quant_options plain = *opt;
+    graph *sorted = NULL, *q = NULL;
+    plain.methods = RUNG_METHOD_NONE;
+    plain.weight_bits = 0;
+    rung_status st = graph_clone(g, &sorted, err);
     if (st == RUNG_OK)
-        diagnose(diag, "method", name, "smooth: alpha %.1f, error of its outputs %.2f dB lower on "
-                 "samples kept apart%s", (double)a, 10 * log10(before / after),
-                 n_muls ? ", by a Mul of its own" : "");
+        st = graph_sort(sorted, err);
+    if (st == RUNG_OK)
+        st = quantize_dynamic(sorted, NULL, &plain, &q, NULL, err);
+    if (st == RUNG_OK)
+        st = samples_sqnr(s, reference, q, db, err);
+    graph_free(sorted);
+    graph_free(q);
     return st;
 }
 
-rung_status methods_smooth(graph *g, const samples *s, const rung_quant_options *opt,
-                           const bool *wanted, bool may_add, diagnostics *diag, size_t *n,
-                           rung_error *err)
+/* A way that is gone group by group; node indices of g stay. */
+typedef struct walk {
+    graph                    *g; /* owned: another one after every change */
+    const graph              *reference; /* g as it came */
+    const samples            *s;
+    const rung_quant_options *opt;
+    diagnostics              *diag;
+    bool                      may_add;
+    double                    db; /* of g as it is */
+    size_t                    n;  /* groups that were changed */
+} walk;
+
+/* g with t's factors, if the network is the better for it. */
+static rung_status accept(walk *w, const trial *t, const uses *u, float a, double gain,
+                          rung_error *err)
 {
-    arena *mem = arena_new();
-    value_info *info = mem ? arena_zero(mem, g->n_values + 1, sizeof *info) : NULL;
-    product_group *groups = NULL;
-    size_t n_groups = 0;
-    progress bar;
-    rung_status st = info ? graph_infer(g, NULL, mem, info, err)
-                          : fail_memory(err, "smoothing", g->n_values * sizeof *info);
+    graph *next = NULL;
+    size_t n_muls = 0;
+    double db = 0;
+    const char *name = w->g->values[t->p->ws[0]].name;
+    rung_status st = graph_clone(w->g, &next, err);
     if (st == RUNG_OK)
-        st = groups_find(g, info, wanted, mem, &groups, &n_groups, err);
-    progress_begin(&bar, "smoothing", "groups", n_groups, opt->quiet);
-    *n = 0;
+        st = rescale_apply(next, u, t->p, t->f, &n_muls, err);
+    if (st == RUNG_OK)
+        st = judge(next, w->reference, w->s, w->opt, &db, err);
+    if (st == RUNG_OK && db > w->db) {
+        graph *old = w->g;
+        diagnose(w->diag, "method", name, "smooth: alpha %.1f, error of its outputs %.2f dB lower, "
+                 "the network %.2f dB instead of %.2f dB on samples kept apart%s", (double)a, gain,
+                 db, w->db, n_muls ? ", by a Mul of its own" : "");
+        w->g = next;
+        next = old;
+        w->db = db;
+        w->n++;
+    } else if (st == RUNG_OK) {
+        diagnose(w->diag, "method-undone", name, "smooth: the network has %.2f dB instead of %.2f "
+                 "dB on samples kept apart", db, w->db);
+    }
+    graph_free(next);
+    return st;
+}
+
+static rung_status smooth_group(walk *w, trial *t, rung_error *err)
+{
+    uses u;
+    double before, after;
+    rung_status st = graph_uses(w->g, t->mem, &u, err);
+    if (st != RUNG_OK || (!w->may_add && !rescale_folds(w->g, &u, t->p)) ||
+        (st = trial_make(t, w->g, w->s, err)) != RUNG_OK || !t->rows.n)
+        return st;
+    const float a = search(t, &before, &after);
+    if (a > 0)
+        return accept(w, t, &u, a, 10 * log10(before / after), err);
+    diagnose(w->diag, "method-undone", w->g->values[t->p->ws[0]].name,
+             "smooth: no factors lower the error of its outputs");
+    return RUNG_OK;
+}
+
+static rung_status smooth_all(walk *w, const product_group *groups, size_t n_groups,
+                              rung_error *err)
+{
+    progress bar;
+    rung_status st = n_groups ? judge(w->g, w->reference, w->s, w->opt, &w->db, err) : RUNG_OK;
+    progress_begin(&bar, "smoothing", "groups", n_groups, w->opt->quiet);
     for (size_t i = 0; i < n_groups && st == RUNG_OK; i++) {
-        bool changed = false;
-        trial t = { .opt = opt, .p = &groups[i], .n_threads = s->n_threads, .mem = arena_new() };
-        st = t.mem ? smooth_group(g, &t, s, may_add, diag, &changed, err)
-                   : fail_memory(err, "smoothing", sizeof t);
-        *n += changed;
+        trial t = { .opt = w->opt, .p = &groups[i], .n_threads = w->s->n_threads,
+                    .mem = arena_new() };
+        st = t.mem ? smooth_group(w, &t, err) : fail_memory(err, "smoothing", sizeof t);
         arena_free(t.mem);
         progress_step(&bar, 1);
     }
     progress_end(&bar);
+    return st;
+}
+
+rung_status methods_smooth(graph **g, const samples *s, const rung_quant_options *opt,
+                           const bool *wanted, bool may_add, diagnostics *diag, size_t *n,
+                           rung_error *err)
+{
+    arena *mem = arena_new();
+    value_info *info = mem ? arena_zero(mem, (*g)->n_values + 1, sizeof *info) : NULL;
+    product_group *groups = NULL;
+    graph *reference = NULL;
+    size_t n_groups = 0;
+    rung_status st = info ? graph_infer(*g, NULL, mem, info, err)
+                          : fail_memory(err, "smoothing", (*g)->n_values * sizeof *info);
+    if (st == RUNG_OK)
+        st = groups_find(*g, info, wanted, mem, &groups, &n_groups, err);
+    if (st == RUNG_OK)
+        st = graph_clone(*g, &reference, err);
+    walk w = { .g = *g, .reference = reference, .s = s, .opt = opt, .diag = diag,
+               .may_add = may_add };
+    if (st == RUNG_OK)
+        st = smooth_all(&w, groups, n_groups, err);
+    *g = w.g;
+    *n = w.n;
+    graph_free(reference);
     arena_free(mem);
-    return st == RUNG_OK ? graph_sort(g, err) : st;
+    return st == RUNG_OK ? graph_sort(*g, err) : st;
 }

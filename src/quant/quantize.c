@@ -131,9 +131,24 @@ typedef struct purpose {
     mixed_record    **record;  /* of the wish */
 } purpose;
 
+/* Training keeps one byte of an activation. */
+static rung_status check_prepared(const recipe *r, rung_error *err)
+{
+    for (size_t v = 0; v < r->n_values; v++)
+        if (r->places[v].kind == PLACE_ACTIVATION && dtype_bytes(r->set[v].act_type, 1) > 1)
+            return fail(err, RUNG_EUNSUPPORTED, "tensor '%s': training has activations of 2 to 8 "
+                        "bits, not %s", r->g->values[v].name, dtype_name(r->set[v].act_type));
+    return RUNG_OK;
+}
+
 static rung_status finish(recipe *r, const graph *g, dataset *data, const purpose *p,
                           rung_error *err)
 {
+    if (p->prepare) {
+        const rung_status wide = check_prepared(r, err);
+        if (wide != RUNG_OK)
+            return wide;
+    }
     r->prepare = p->prepare;
     const rung_status st = p->wish ? mixed_finish(r, g, data, p->wish, p->record, err)
                                    : insert_pairs(r, err);
@@ -153,6 +168,8 @@ static rung_status quantize(const graph *g, dataset *data, const rung_quant_opti
     if ((st = qconfig_load(opt->qconfig, &rules, err)) != RUNG_OK)
         return st;
     r.rules = rules;
+    if (p->prepare)
+        qconfig_for_training(rules);
     if (own.methods == RUNG_METHOD_AUTO && qconfig_is_preset(rules))
         own.methods = RUNG_METHOD_NONE;
     if ((st = graph_clone(g, &r.g, err)) != RUNG_OK ||
@@ -160,7 +177,7 @@ static rung_status quantize(const graph *g, dataset *data, const rung_quant_opti
         goto done;
     qconfig_report_unused(rules, r.g, diag);
     settle_pairs(r.g, qconfig_is_preset(rules), &own);
-    if ((st = smooth_static(r.g, data, &own, diag, err)) != RUNG_OK ||
+    if ((st = smooth_static(&r.g, data, &own, diag, err)) != RUNG_OK ||
         (st = methods_apply(&r, data, err)) != RUNG_OK ||
         (st = finish(&r, g, data, p, err)) != RUNG_OK)
         goto done;

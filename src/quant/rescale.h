@@ -56,20 +56,21 @@ rung_status rescale_apply(graph *g, const uses *u, const product_group *p, const
 
 /* --- who chooses ------------------------------------------------------------------------------ */
 
-/* SmoothQuant (method_smooth.c) of the products that `wanted` names. g (sorted) is rewritten and
- * sorted again; may_add: a Mul may be added where a factor does not fold. *n: groups rescaled. */
-rung_status methods_smooth(graph *g, const samples *s, const rung_quant_options *opt,
+/* SmoothQuant (method_smooth.c) of the products that `wanted` names. *g (sorted) is replaced by
+ * another that is sorted again, also after a failure; may_add: a Mul may be added where a factor
+ * does not fold. *n: groups rescaled. */
+rung_status methods_smooth(graph **g, const samples *s, const rung_quant_options *opt,
                            const bool *wanted, bool may_add, diagnostics *diag, size_t *n,
                            rung_error *err);
 
 /* The same on samples of its own. */
-rung_status smooth_products(graph *g, dataset *data, const rung_quant_options *opt, bool *wanted,
+rung_status smooth_products(graph **g, dataset *data, const rung_quant_options *opt, bool *wanted,
                             bool may_add, diagnostics *diag, rung_error *err);
 /* Static quantization: opt->pairs becomes what RUNG_PAIRS_AUTO stands for; `preset`: another tool's
  * qconfig. And smoothing, where opt->methods names it or leaves it to us and layers alone get
  * pairs; then opt->methods is what is left to do. */
 void        settle_pairs(const graph *g, bool preset, rung_quant_options *opt);
-rung_status smooth_static(graph *g, dataset *data, rung_quant_options *opt, diagnostics *diag,
+rung_status smooth_static(graph **g, dataset *data, rung_quant_options *opt, diagnostics *diag,
                           rung_error *err);
 
 /* AWQ (method_awq.c) for codes of `type` in blocks (0: whole lines). */

@@ -35,12 +35,12 @@ void settle_pairs(const graph *g, bool preset, rung_quant_options *opt)
         opt->pairs = !preset && is_attention(g) ? RUNG_PAIRS_LAYERS : RUNG_PAIRS_ALL;
 }
 
-rung_status smooth_products(graph *g, dataset *data, const rung_quant_options *opt, bool *wanted,
+rung_status smooth_products(graph **g, dataset *data, const rung_quant_options *opt, bool *wanted,
                             bool may_add, diagnostics *diag, rung_error *err)
 {
     samples s = { 0 };
     size_t n = 0;
-    rung_status st = samples_load(g, data, opt, &s, err);
+    rung_status st = samples_load(*g, data, opt, &s, err);
     if (st == RUNG_OK && s.n < 2)
         diagnose(diag, "method-undone", "smooth", "all samples are in one batch: none are left to "
                  "check with; give more, or a smaller --batch");
@@ -51,7 +51,7 @@ rung_status smooth_products(graph *g, dataset *data, const rung_quant_options *o
     return st;
 }
 
-rung_status smooth_static(graph *g, dataset *data, rung_quant_options *opt, diagnostics *diag,
+rung_status smooth_static(graph **g, dataset *data, rung_quant_options *opt, diagnostics *diag,
                           rung_error *err)
 {
     const bool layers = opt->pairs == RUNG_PAIRS_LAYERS, named = opt->methods & RUNG_METHOD_SMOOTH;
@@ -60,11 +60,12 @@ rung_status smooth_static(graph *g, dataset *data, rung_quant_options *opt, diag
     opt->methods &= ~(unsigned)RUNG_METHOD_SMOOTH;
     if (named && !opt->methods)
         opt->methods = RUNG_METHOD_NONE;
-    bool *wanted = mem_zero(g->n_nodes + 1, sizeof *wanted);
+    const size_t n_nodes = (*g)->n_nodes;
+    bool *wanted = mem_zero(n_nodes + 1, sizeof *wanted);
     if (!wanted)
-        return fail_memory(err, "smoothing", g->n_nodes);
-    for (size_t i = 0; i < g->n_nodes; i++)
-        wanted[i] = is_matrix_product(&g->nodes[i]) && options_allow(opt, &g->nodes[i]);
+        return fail_memory(err, "smoothing", n_nodes);
+    for (size_t i = 0; i < n_nodes; i++)
+        wanted[i] = is_matrix_product(&(*g)->nodes[i]) && options_allow(opt, &(*g)->nodes[i]);
     const rung_status st = smooth_products(g, data, opt, wanted, layers, diag, err);
     mem_free(wanted);
     return st;

@@ -26,13 +26,13 @@ static samples make_samples(arena *mem, rng *r, int64_t k, float (*size)(int64_t
     s.list = arena_zero(mem, BATCHES, sizeof *s.list);
     for (size_t b = 0; b < BATCHES; b++) {
         float *x = arena_zero(mem, (size_t)(ROWS * k), sizeof *x);
-        batch_input *in = arena_zero(mem, 1, sizeof *in);
+        struct kept_input *in = arena_zero(mem, 1, sizeof *in);
         for (int64_t i = 0; i < ROWS * k; i++) {
             const float lean = i % k ? 0.8f * x[i - 1] / size(i % k - 1) : 0;
             x[i] = size(i % k) * (rng_normal(r) + lean);
         }
-        *in = (batch_input){ .name = "x", .t = { RUNG_F32, 3, { 1, ROWS, k }, x } };
-        s.list[b] = (batch){ .n = 1, .n_inputs = 1, .inputs = in };
+        *in = (struct kept_input){ .name = "x", .data.t = { RUNG_F32, 3, { 1, ROWS, k }, x } };
+        s.list[b] = (kept_batch){ .n = 1, .n_inputs = 1, .inputs = in };
     }
     return s;
 }
@@ -297,7 +297,7 @@ static void smooth_helps(void **state)
     assert_ok(graph_clone(g, &before, err));
     samples s = make_samples(mem, &r, 64, outliers);
     size_t n;
-    assert_ok(methods_smooth(g, &s, &opt, all_nodes(g, mem), false, diag, &n, err));
+    assert_ok(methods_smooth(&g, &s, &opt, all_nodes(g, mem), false, diag, &n, err));
     assert_int_equal(n, 1);
     assert_int_equal(kit_count(g, "Mul"), 1);
     assert_true(said(diag, "method", "smooth"));
