@@ -217,9 +217,9 @@ RUNG_API rung_status rung_quantize_static(const rung_model *model, rung_dataset 
 
 /* The same with layers of several precisions: as few as can be found get activations of 16 bits, or
  * stay float, so that accuracy on eval (labelled: top-1, otherwise agreement with the float model)
- * drops by at most max_drop points, measured on the model that comes out. eval = NULL: no such budget. RUNG_OK also where the
- * budget is not met: *out is then the best found, and rung_mixed_met says so. *out and *mixed are
- * the caller's. */
+ * drops by at most max_drop points, measured on the model that comes out. eval = NULL: no such
+ * budget. RUNG_OK also where the budget is not met: *out is then the best found, and rung_mixed_met
+ * says so. *out and *mixed are the caller's. */
 typedef struct rung_mixed rung_mixed;
 RUNG_API rung_status rung_quantize_mixed(const rung_model *model, rung_dataset *data,
                                          rung_dataset *eval, const rung_quant_options *options,
@@ -227,8 +227,8 @@ RUNG_API rung_status rung_quantize_mixed(const rung_model *model, rung_dataset *
                                          rung_diagnostics **diagnostics, rung_error *err);
 /* True also where there was no budget. */
 RUNG_API bool rung_mixed_met(const rung_mixed *mixed);
-/* Which layers have more than 8 bits, their share of the work, drop and latency: for a person, or as one JSON
- * object (docs/cli.md lists its keys). *text is the caller's: rung_text_free. */
+/* Which layers have more than 8 bits, their share of the work, drop, latency: for a person, or as
+ * one JSON object (docs/cli.md lists its keys). *text is the caller's: rung_text_free. */
 RUNG_API rung_status rung_mixed_text(const rung_mixed *mixed, bool json, char **text,
                                      rung_error *err);
 RUNG_API void        rung_mixed_free(rung_mixed *mixed);

@@ -10,12 +10,12 @@ void mixed_record_free(mixed_record *m)
     mem_free(m);
 }
 
-size_t mixed_count(const mixed_record *m, double *macs_share)
+size_t mixed_count(const mixed_record *m, level of, double *macs_share)
 {
     int64_t macs = 0;
     size_t n = 0;
     for (size_t i = 0; i < m->n_layers; i++)
-        if (m->layers[i].level != LEVEL_INT8) {
+        if (m->layers[i].level == of) {
             macs += m->layers[i].macs;
             n++;
         }

@@ -1,4 +1,4 @@
-/* A network of several precisions: which layers were left more than 8 bits, why, and what that
+/* A network of several precisions: which layers have more than 8 bits, why, and what that
  * costs. */
 #ifndef RUNG_MEASURE_MIXED_RECORD_H
 #define RUNG_MEASURE_MIXED_RECORD_H
@@ -8,6 +8,7 @@
 
 typedef enum level {
     LEVEL_INT8 = 0, /* as the options say */
+    LEVEL_WIDE,     /* activations of 16 bits, weights as they are */
     LEVEL_FLOAT,
 } level;
 
@@ -40,7 +41,7 @@ typedef struct mixed_record {
 } mixed_record;
 
 void mixed_record_free(mixed_record *m);
-/* Layers that are not in 8 bits, and their share of the multiply-accumulates. */
-size_t mixed_count(const mixed_record *m, double *macs_share);
+/* Layers of that level, and their share of the multiply-accumulates. */
+size_t mixed_count(const mixed_record *m, level of, double *macs_share);
 
 #endif

@@ -1,4 +1,4 @@
-/* Layers of a quantized network that stay float: what is asked for, step by step, and a record. */
+/* Layers of a quantized network with more bits: what is asked for, step by step, and a record. */
 #include <math.h>
 #include <string.h>
 
@@ -44,8 +44,9 @@ static rung_status list_layers(mixing *x, rung_error *err)
     *c = (candidates){ .r = r,
                        .layers = arena_zero(x->m->mem, r->n_nodes + 1, sizeof *c->layers),
                        .nodes = arena_zero(x->m->mem, r->n_nodes + 1, sizeof *c->nodes),
+                       .can_widen = arena_zero(x->m->mem, r->n_nodes + 1, sizeof(bool)),
                        .levels = arena_zero(x->m->mem, r->n_nodes + 1, sizeof *c->levels) };
-    if (!c->layers || !c->nodes || !c->levels)
+    if (!c->layers || !c->nodes || !c->can_widen || !c->levels)
         return fail_memory(err, "layers", r->n_nodes * sizeof *c->layers);
     for (size_t i = 0; i < r->n_nodes; i++) {
         if (!is_layer(r, i))
@@ -56,6 +57,7 @@ static rung_status list_layers(mixing *x, rung_error *err)
             return fail_memory(err, "layers", sizeof label);
         l->effect = NAN;
         l->top1 = l->agreement = -1;
+        c->can_widen[c->n] = can_be_wide(r, i);
         c->nodes[c->n++] = i;
     }
     x->m->layers = c->layers;

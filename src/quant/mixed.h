@@ -1,5 +1,6 @@
-/* Mixed precision: which layers of a quantized network stay float, so that it keeps its accuracy or
- * becomes faster. Every choice is judged by the real model, never by a prediction alone. */
+/* Mixed precision: which layers of a quantized network get activations of 16 bits or stay float, so
+ * that it keeps its accuracy or becomes faster. Every choice is judged by the real model, never by
+ * a prediction alone. */
 #ifndef RUNG_QUANT_MIXED_H
 #define RUNG_QUANT_MIXED_H
 
@@ -11,6 +12,9 @@
 /* A graph with pairs from r, in which nodes have the levels given (by node index of r->g). A layer
  * in float has the bias it had before a method fitted one to its integer weights. */
 rung_status mixed_graph(const recipe *r, const level *levels, graph **out, rung_error *err);
+/* Whether node i may have LEVEL_WIDE: its activations have 8 bits, its biases and sums fit int32
+ * with the scales of its weights as they are. */
+bool can_be_wide(const recipe *r, size_t i);
 
 /* r becomes ready to be written: r->g is exchanged for the graph with the pairs that wish leaves.
  * reference: the float model, data: to calibrate on. *record is the caller's. */
@@ -52,17 +56,19 @@ typedef struct candidates {
     const recipe *r;
     mixed_layer  *layers;
     size_t       *nodes; /* [n]: of layer i */
+    bool         *can_widen; /* [n]: layer i may have LEVEL_WIDE */
     size_t        n;
     int64_t       macs;
     level        *levels; /* by node index: the choice */
 } candidates;
 
-/* How much of a set of layers is in float, as a drop of accuracy in points. */
+/* The drop of accuracy, in points, of a network with these levels. */
 typedef rung_status (*drop_of)(void *ctx, const level *levels, double *drop, rung_error *err);
 
 /* Raises layers until drop <= most, as few as it finds, beginning with those of most effect for
- * their cost; at least one stays as it is. *met = false: that is not enough, and the choice is the
- * one of least drop among those tried. *drop: what it is now, on entry and at the end. */
+ * their cost: to LEVEL_WIDE where that is enough, else to LEVEL_FLOAT; at least one stays integer.
+ * *met = false: that is not enough, and the choice is the one of least drop among those tried.
+ * *drop: what it is now, on entry and at the end. */
 rung_status search_levels(candidates *c, double most, drop_of measure, void *ctx, double *drop,
                           bool *met, rung_error *err);
 

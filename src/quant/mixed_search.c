@@ -1,5 +1,5 @@
-/* As few layers as possible in float. The order is that of effect for cost; how many of them it
- * takes is found by doubling and halving; then each is tried in 8 bits again. */
+/* As few layers as possible in more than 8 bits. The order is that of effect for cost; how many of
+ * them it takes is found by doubling and halving; then each is tried in fewer bits again. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +17,7 @@ typedef struct search {
     candidates *c;
     rank       *order; /* layers that are in 8 bits, most worth first */
     size_t      n;
+    level       to;    /* what they are raised to, where they can */
     double      most, least; /* points: allowed; of the best try so far, which is `best` */
     level      *tried, *best; /* by node index */
     drop_of     measure;
@@ -51,13 +52,19 @@ static void rank_layers(search *s)
     qsort(s->order, s->n, sizeof *s->order, by_worth);
 }
 
-/* The first k of the order in float. */
+static level raised(const search *s, size_t i)
+{
+    const size_t layer = s->order[i].layer;
+    return s->to == LEVEL_WIDE && !s->c->can_widen[layer] ? LEVEL_INT8 : s->to;
+}
+
+/* The first k of the order raised. */
 static rung_status try_first(search *s, size_t k, double *drop, rung_error *err)
 {
     const candidates *c = s->c;
     memcpy(s->tried, c->levels, c->r->n_nodes * sizeof *s->tried);
     for (size_t i = 0; i < k; i++)
-        s->tried[c->nodes[s->order[i].layer]] = LEVEL_FLOAT;
+        s->tried[c->nodes[s->order[i].layer]] = raised(s, i);
     const rung_status st = s->measure(s->ctx, s->tried, drop, err);
     if (st == RUNG_OK && *drop < s->least) {
         s->least = *drop;
@@ -66,15 +73,15 @@ static rung_status try_first(search *s, size_t k, double *drop, rung_error *err)
     return st;
 }
 
-/* *k: the fewest that meet the budget (accuracy need not rise evenly: the fewest found), with
- * *drop; 0: none do. */
-static rung_status count_needed(search *s, size_t *k, double *drop, rung_error *err)
+/* *k: the fewest that meet the budget (accuracy need not rise evenly: the fewest found), at most
+ * `most`, with *drop; 0: none do. */
+static rung_status count_needed(search *s, size_t most, size_t *k, double *drop, rung_error *err)
 {
     size_t below = 0, above = 1;
     double now = 0;
     rung_status st = RUNG_OK;
     *k = 0;
-    while (!*k && below + 1 < s->n) {
+    while (!*k && below < most) {
         if ((st = try_first(s, above, &now, err)) != RUNG_OK)
             return st;
         if (now <= s->most) {
@@ -82,7 +89,7 @@ static rung_status count_needed(search *s, size_t *k, double *drop, rung_error *
             *drop = now;
         } else {
             below = above;
-            above = 2 * above < s->n ? 2 * above : s->n - 1;
+            above = 2 * above < most ? 2 * above : most;
         }
     }
     while (*k && below + 1 < *k) {
@@ -99,24 +106,64 @@ static rung_status count_needed(search *s, size_t *k, double *drop, rung_error *
     return st;
 }
 
-/* Each of the k goes back to 8 bits, the least worth first, where the budget is met without it. */
+/* One layer goes down to `to`, where the budget is met with that. */
+static rung_status lower(search *s, size_t layer, level to, double *drop, bool *done,
+                         rung_error *err)
+{
+    const candidates *c = s->c;
+    level *at = &c->levels[c->nodes[layer]];
+    const level before = *at;
+    double now = 0;
+    *at = to;
+    const rung_status st = s->measure(s->ctx, c->levels, &now, err);
+    *done = st == RUNG_OK && now <= s->most;
+    if (*done)
+        *drop = now;
+    else
+        *at = before;
+    return st;
+}
+
+/* Each of the k goes down as far as the budget allows, the least worth first. */
 static rung_status take_back(search *s, size_t k, double *drop, rung_error *err)
 {
     const candidates *c = s->c;
     for (size_t i = 0; i < k; i++)
-        c->levels[c->nodes[s->order[i].layer]] = LEVEL_FLOAT;
-    for (size_t i = k; i-- > 0 && k > 1;) {
-        const size_t at = c->nodes[s->order[i].layer];
-        double now = 0;
-        c->levels[at] = LEVEL_INT8;
-        const rung_status st = s->measure(s->ctx, c->levels, &now, err);
+        c->levels[c->nodes[s->order[i].layer]] = raised(s, i);
+    for (size_t i = k; i-- > 0;) {
+        const size_t layer = s->order[i].layer;
+        const level now = c->levels[c->nodes[layer]];
+        bool done = now == LEVEL_INT8;
+        rung_status st = RUNG_OK;
+        if (!done && k > 1) /* no layer at all was tried before */
+            st = lower(s, layer, LEVEL_INT8, drop, &done, err);
+        if (st == RUNG_OK && !done && now == LEVEL_FLOAT && c->can_widen[layer])
+            st = lower(s, layer, LEVEL_WIDE, drop, &done, err);
         if (st != RUNG_OK)
             return st;
-        if (now <= s->most)
-            *drop = now;
-        else
-            c->levels[at] = LEVEL_FLOAT;
     }
+    return RUNG_OK;
+}
+
+/* All that can be widened at once says whether 16 bits are enough; a network of them is an integer
+ * one still, while of float layers one must be left out. */
+static rung_status choose(search *s, double *drop, bool *met, rung_error *err)
+{
+    size_t k = 0;
+    double all = 0;
+    s->to = LEVEL_WIDE;
+    rung_status st = try_first(s, s->n, &all, err);
+    if (st == RUNG_OK && all <= s->most && s->n)
+        st = count_needed(s, s->n, &k, drop, err);
+    if (st == RUNG_OK && k == 0) {
+        s->to = LEVEL_FLOAT;
+        st = count_needed(s, s->n ? s->n - 1 : 0, &k, drop, err);
+    }
+    *met = k > 0;
+    if (st != RUNG_OK || *met)
+        return st == RUNG_OK ? take_back(s, k, drop, err) : st;
+    memcpy(s->c->levels, s->best, s->c->r->n_nodes * sizeof *s->best);
+    *drop = s->least;
     return RUNG_OK;
 }
 
@@ -126,7 +173,6 @@ rung_status search_levels(candidates *c, double most, drop_of measure, void *ctx
     const size_t n_nodes = c->r->n_nodes;
     arena *mem = arena_new();
     search s = { .c = c, .most = most, .least = *drop, .measure = measure, .ctx = ctx };
-    size_t k = 0;
     rung_status st = RUNG_OK;
     if (mem) {
         s.order = arena_zero(mem, c->n + 1, sizeof *s.order);
@@ -138,15 +184,7 @@ rung_status search_levels(candidates *c, double most, drop_of measure, void *ctx
         goto done;
     }
     rank_layers(&s);
-    if ((st = count_needed(&s, &k, drop, err)) != RUNG_OK)
-        goto done;
-    *met = k > 0;
-    if (*met) {
-        st = take_back(&s, k, drop, err);
-    } else {
-        memcpy(c->levels, s.best, n_nodes * sizeof *s.best);
-        *drop = s.least;
-    }
+    st = choose(&s, drop, met, err);
 done:
     arena_free(mem);
     return st;

@@ -14,9 +14,9 @@
 rung_status quantize_static(const graph *g, dataset *data, const rung_quant_options *opt,
                             graph **out, diagnostics *diag, rung_error *err);
 
-/* The same, but some layers may stay float (quant/mixed.h): so many that the drop of accuracy on
- * `eval` (NULL: no budget) is within max_drop points, and, with `fastest`, those that are slower in
- * int8 here. RUNG_OK also where the budget is not met: *record, the caller's, says so. */
+/* The same, but some layers may have more bits (quant/mixed.h): so many that the drop of accuracy
+ * on `eval` (NULL: no budget) is within max_drop points, and, with `fastest`, those that are slower
+ * in int8 here. RUNG_OK also where the budget is not met: *record, the caller's, says so. */
 typedef struct mixed_wish {
     dataset *eval;
     double   max_drop;

@@ -23,14 +23,23 @@ static double alone_db(const mixed_layer *l)
     return isfinite(l->effect) ? decibels(1, l->effect) : NAN;
 }
 
+static const char *level_name(level l)
+{
+    return l == LEVEL_FLOAT ? "float" : l == LEVEL_WIDE ? "16-bit" : "int8";
+}
+
 /* --- for a person ----------------------------------------------------------------------------- */
 
 static void add_totals(text *t, const mixed_record *m)
 {
-    double share;
-    const size_t n = mixed_count(m, &share);
+    double share, wide_share;
+    const size_t n = mixed_count(m, LEVEL_FLOAT, &share);
+    const size_t n_wide = mixed_count(m, LEVEL_WIDE, &wide_share);
     text_add(t, "%-11s%zu of %zu layers stay float: %.2f %% of the multiply-accumulates\n", "mixed",
              n, m->n_layers, 100 * share);
+    if (n_wide)
+        text_add(t, "%-11s%zu have activations of 16 bits: %.2f %%\n", "", n_wide,
+                 100 * wide_share);
     if (m->budgeted) {
         text_add(t, "%-11s%.2f points of %s, at most %.2f asked for; %.2f before the search",
                  "drop", m->drop, metric(m), m->max_drop, m->int8_drop);
@@ -45,7 +54,7 @@ static void add_totals(text *t, const mixed_record *m)
 
 static void add_layer(text *t, const mixed_record *m, const mixed_layer *l)
 {
-    text_add(t, "%-11s%s: %.2f %% of the multiply-accumulates", "  float", l->label,
+    text_add(t, "  %-9s%s: %.2f %% of the multiply-accumulates", level_name(l->level), l->label,
              100 * share_of(m, l));
     if (isfinite(l->effect)) {
         text_add(t, ", alone in int8 ");
@@ -97,7 +106,7 @@ static bool add_layer_object(cJSON *list, const mixed_record *m, const mixed_lay
     if (!o || !cJSON_AddItemToArray(list, o))
         return false;
     return add_name(o, "node", l->label) &&
-           cJSON_AddStringToObject(o, "level", l->level == LEVEL_FLOAT ? "float" : "int8") &&
+           cJSON_AddStringToObject(o, "level", level_name(l->level)) &&
            cJSON_AddBoolToObject(o, "slow", l->slow) &&
            add_number(o, "macs_share", share_of(m, l)) && add_number(o, "alone_db", alone_db(l)) &&
            add_percent(o, "alone_top1", l->top1) &&
@@ -118,10 +127,13 @@ static bool add_budget(cJSON *root, const mixed_record *m)
 
 static bool add_all(cJSON *root, const mixed_record *m)
 {
-    double share;
-    const size_t n = mixed_count(m, &share);
+    double share, wide_share;
+    const size_t n = mixed_count(m, LEVEL_FLOAT, &share);
+    const size_t n_wide = mixed_count(m, LEVEL_WIDE, &wide_share);
     if (!root || (m->budgeted && !add_budget(root, m)) ||
         !add_number(root, "float_layers", (double)n) || !add_number(root, "macs_share", share) ||
+        !add_number(root, "wide_layers", (double)n_wide) ||
+        !add_number(root, "wide_macs_share", wide_share) ||
         !add_number(root, "median_ms", m->ms) || !add_number(root, "int8_ms", m->int8_ms) ||
         !add_number(root, "float_ms", m->float_ms) || !add_number(root, "slowdown", m->slowdown) ||
         !add_number(root, "threads", m->threads))

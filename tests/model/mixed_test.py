@@ -1,4 +1,4 @@
-"""Layers that stay float: quantize --max-drop and --fastest on real networks, what the record says
+"""Layers of more than 8 bits: quantize --max-drop and --fastest on real networks, what is said
 beside what the file holds, the exit statuses; compare --sensitivity beside ONNX Runtime."""
 import json
 
@@ -58,6 +58,26 @@ def test_three_bit_weights_within_a_budget(tmp_path):
         assert layer['alone_db'] < 30 and 0 <= layer['alone_agreement'] <= 100
     assert min(record[k] for k in ('median_ms', 'int8_ms', 'float_ms', 'slowdown')) > 0
     ort.InferenceSession(str(out), providers=['CPUExecutionProvider'])
+
+
+def test_three_bit_activations_get_sixteen(tmp_path):
+    """What activations cost, 16 bits of a few of them give back: no layer is float."""
+    source, out = shared_folder() / 'models/mlperf_tiny_ic_resnet8.onnx', tmp_path / 'q.onnx'
+    said, text = mixed(source, out, '--data', cifar('0:100'), '--eval', cifar('2000:2200'),
+                       '--max-drop', 3, '--act-bits', 3, '--method', 'none', '--preprocess',
+                       'color=rgb')
+    record = said['mixed']
+    assert record['met'] and record['int8_drop'] > 20 and record['drop'] <= 3
+    wide = {layer['node'] for layer in record['layers'] if layer['level'] == '16-bit'}
+    assert 1 <= len(wide) == record['wide_layers'] < len(record['layers'])
+    assert record['float_layers'] == 0 and all(node in text for node in wide)
+    assert 0 < record['wide_macs_share'] < 1
+    model = onnx.load(out)
+    onnx.checker.check_model(model, full_check=True)
+    types = {t.data_type for t in model.graph.initializer}
+    assert onnx.TensorProto.UINT16 in types and onnx.TensorProto.UINT8 in types
+    now = json_of('eval', out, '--data', cifar('2000:2200'), '--quiet')
+    assert now['top1'] == pytest.approx(record['float_top1'] - record['drop'])
 
 
 def test_eight_bits_need_nothing(tmp_path):
