@@ -88,7 +88,8 @@ rung_status plan_build(const graph *g, const engine_options *opt, int n_threads,
         st = fail_memory(err, "the plan", 1);
         goto done;
     }
-    if ((st = graph_clone(g, &p->g, err)) != RUNG_OK || (st = prepare(p, opt, err)) != RUNG_OK)
+    st = opt->shares_constants ? graph_clone_shared(g, &p->g, err) : graph_clone(g, &p->g, err);
+    if (st != RUNG_OK || (st = prepare(p, opt, err)) != RUNG_OK)
         goto done;
     p->observe = marks(p, opt->observe, g->n_values);
     p->keep = marks(p, opt->keep, g->n_values);

@@ -1,4 +1,4 @@
-/* A deep copy of a graph, ids kept. */
+/* A copy of a graph, ids kept: deep, or with the constants of the original. */
 #include "graph/graph.h"
 
 #include <string.h>
@@ -23,7 +23,7 @@ static bool copy_ids(arena *mem, int **ids, int n)
     return *ids != NULL;
 }
 
-static bool copy_value(graph *c, int id, const value *from)
+static bool copy_value(graph *c, int id, const value *from, bool shares)
 {
     value *v = &c->values[id];
     *v = *from;
@@ -32,19 +32,19 @@ static bool copy_value(graph *c, int id, const value *from)
     for (int i = 0; i < v->rank; i++)
         if (v->symbols[i] && !copy_string(c->mem, &v->symbols[i]))
             return false;
-    if (v->constant && !(v->constant = tensor_copy(c->mem, from->constant)))
+    if (v->constant && !shares && !(v->constant = tensor_copy(c->mem, from->constant)))
         return false;
     return copy_bytes(c->mem, &v->type_proto) && copy_bytes(c->mem, &v->extra);
 }
 
-static bool copy_values(graph *c, const graph *g)
+static bool copy_values(graph *c, const graph *g, bool shares)
 {
     c->values = arena_zero(c->mem, g->n_values, sizeof(value));
     if (!c->values)
         return false;
     c->n_values = c->cap_values = g->n_values;
     for (size_t i = 0; i < g->n_values; i++)
-        if (!copy_value(c, (int)i, &g->values[i]))
+        if (!copy_value(c, (int)i, &g->values[i], shares))
             return false;
     return true;
 }
@@ -120,17 +120,27 @@ static bool copy_rest(graph *c, const graph *g)
            copy_bytes(mem, &c->model_extra) && copy_bytes(mem, &c->graph_extra);
 }
 
-rung_status graph_clone(const graph *g, graph **out, rung_error *err)
+static rung_status clone(const graph *g, bool shares, graph **out, rung_error *err)
 {
     graph *c;
     *out = NULL;
     rung_status st = graph_create(g->find_op, &c, err);
     if (st != RUNG_OK)
         return st;
-    if (!copy_values(c, g) || !copy_nodes(c, g) || !copy_rest(c, g)) {
+    if (!copy_values(c, g, shares) || !copy_nodes(c, g) || !copy_rest(c, g)) {
         graph_free(c);
         return fail_memory(err, "a copy of the graph", arena_bytes(g->mem));
     }
     *out = c;
     return RUNG_OK;
+}
+
+rung_status graph_clone(const graph *g, graph **out, rung_error *err)
+{
+    return clone(g, false, out, err);
+}
+
+rung_status graph_clone_shared(const graph *g, graph **out, rung_error *err)
+{
+    return clone(g, true, out, err);
 }

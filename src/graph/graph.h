@@ -128,6 +128,8 @@ rung_status graph_create(op_lookup find_op, graph **out, rung_error *err);
 void        graph_free(graph *g);
 /* A deep copy with the same ids, independent of g (constants are copied too). */
 rung_status graph_clone(const graph *g, graph **out, rung_error *err);
+/* The same, but its constants are those of g, which outlives it. */
+rung_status graph_clone_shared(const graph *g, graph **out, rung_error *err);
 
 /* A new value; its name is `hint`, with _1, _2 ... where it is taken. -1: memory is out (or rank is
  * over RUNG_MAX_RANK). Moves g->values: pointers into it are stale afterwards. */

@@ -77,7 +77,8 @@ rung_status engine_for_batch(const graph *g, const batch *b, int n_threads, cons
         st = dims_for_batch(&g->values[g->inputs[i]], batch_find(b, g, i), store[i], err);
     }
     if (st == RUNG_OK) {
-        const engine_options opt = {.n_threads = n_threads, .input_dims = dims, .observe = observe};
+        const engine_options opt = {.n_threads = n_threads, .input_dims = dims, .observe = observe,
+                                    .shares_constants = true};
         st = engine_create(g, &opt, out, err);
     }
     mem_free(dims);
@@ -214,5 +215,5 @@ int measure_batch_size(const graph *g, int wanted)
         return wanted;
     /* Activations hold about ten times the input's elements at once: 64 MB of float32 in all. */
     const int64_t fits = (64 << 20) / 4 / 10 / (elements > 0 ? elements : 1);
-    return fits < 1 ? 1 : fits > 32 ? 32 : (int)fits;
+    return fits < 1 ? 1 : fits > MOST_AT_ONCE ? MOST_AT_ONCE : (int)fits;
 }

@@ -9,7 +9,7 @@
  * model declares. The error names the input and both shapes. */
 rung_status input_fits(const value *v, const rung_tensor *given, int first, rung_error *err);
 /* Engine for g whose unknown dims are those of the batch (inputs matched by name, or the only one);
- * observe as in engine_options. */
+ * observe as in engine_options. g outlives it. */
 rung_status engine_for_batch(const graph *g, const batch *b, int n_threads, const bool *observe,
                              engine **out, rung_error *err);
 /* Copies a batch into the engine's inputs (converting types where exact). The batch may hold fewer
@@ -19,7 +19,8 @@ rung_status engine_feed(engine *e, const graph *g, const batch *b, rung_error *e
 rung_status batch_feed(const batch *b, const graph *g, int i, const tensor *t, rung_error *err);
 
 /* Samples at a time: the model's own number where it is fixed; else wanted, or (wanted = 0) what
- * keeps the activations of g near 64 MB: 1 to 32. */
+ * keeps the activations of g near 64 MB: 1 to MOST_AT_ONCE. */
+enum { MOST_AT_ONCE = 32 };
 int measure_batch_size(const graph *g, int wanted);
 
 typedef struct output_sqnr {

@@ -92,6 +92,13 @@ static rung_status see_all(calibration *c, loader *l, size_t n, rung_error *err)
     return st;
 }
 
+/* Where memory bounds a batch, half of that: observed values stay, and samples are kept beside. */
+static int batch_size(const graph *g, const rung_quant_options *opt)
+{
+    const int least = measure_batch_size(g, 1), most = measure_batch_size(g, opt->batch);
+    return !opt->batch && least == 1 && most < MOST_AT_ONCE ? (most + 1) / 2 : most;
+}
+
 rung_status calibrate(const graph *g, dataset *data, const rung_quant_options *opt,
                       observer *const *observers, rung_error *err)
 {
@@ -99,7 +106,7 @@ rung_status calibrate(const graph *g, dataset *data, const rung_quant_options *o
     size_t *order = NULL, n = 0;
     loader *l = NULL;
     rung_status st;
-    const int size = measure_batch_size(g, opt->batch);
+    const int size = batch_size(g, opt);
     if (size < 1)
         return fail(err, RUNG_EMODEL, "the model's batch dimension is %d", size);
     c.observe = mem_zero(g->n_values, sizeof *c.observe);

@@ -4,10 +4,13 @@
 
 #include "quant/method.h"
 
-/* Of one channel of one activation, over all samples. */
+enum { FOLDS = 5 }; /* of the samples, for what is judged on those that are left out */
+
+/* Of one channel of one activation, over all samples; lows and highs of each fold, 0 included. */
 typedef struct channel_stats {
     float  lo, hi;
     double sum, squares, count;
+    float  lows[FOLDS], highs[FOLDS];
 } channel_stats;
 
 /* A Conv or Gemm with a constant weight that only it uses. */
@@ -37,6 +40,9 @@ typedef struct equalizer {
     channel_stats *stats;  /* by element */
     double        *gain;   /* by element: noise power at what consumes it, for noise power 1 */
     double        *factor; /* by root element */
+    double        *use, *column, *row; /* by root element: see method_equalize_search.c */
+    double        *width;  /* by value id: scratch */
+    size_t        *choice; /* by value id of a family's root: its candidate */
     linear        *linears;
     size_t         n_linears;
 } equalizer;
@@ -49,6 +55,11 @@ double factor_of(const equalizer *q, int v, size_t c); /* 1 where v has no eleme
 /* Which channels belong together (method_equalize_links.c). */
 rung_status equalizer_link(equalizer *q, rung_error *err);
 /* Factors of least estimated noise; returns the number of families whose factors are not all 1. */
-size_t equalizer_search(equalizer *q, rung_status *st, rung_error *err);
+size_t equalizer_search(equalizer *q);
+/* Factors as the choice of the search gives them for the statistics as they are. */
+void   equalizer_refactor(equalizer *q);
+/* How far samples go beyond the range of others (method_equalize_reach.c): reach[v] >= 1 is to
+ * stretch the range of v with. plain: of g as it is; equal: with the factors. */
+rung_status equalizer_reach(equalizer *q, double *plain, double *equal, rung_error *err);
 
 #endif

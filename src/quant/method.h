@@ -10,22 +10,60 @@
  * What makes the error larger is undone and reported. */
 rung_status methods_apply(recipe *r, dataset *data, rung_error *err);
 
-/* --- samples in memory (method_samples.c) ----------------------------------------------------- */
+/* --- samples in memory (method_samples.c, method_pack.c) -------------------------------------- */
 
-/* Whole batches of calibration data, at most SAMPLES_BYTES of them: to be run many times. The first
- * n_fit batches are to fit on, the others to check with (all of them both, where there is one). */
+/* A tensor's bytes; floats that came from bytes (method_pack.c) as codes, of which each channel has
+ * its own table: element i belongs to channel i / inner % channels. */
+typedef struct packed {
+    rung_tensor t; /* data: NULL where it is packed */
+    uint8_t    *codes;
+    float      *values; /* [channels][256] */
+    size_t      channels, inner;
+} packed;
+
+enum { PACKED_CHANNELS = 4 };
+
+/* False: memory is out. What comes back is in mem, or p's own. */
+bool   pack_tensor(arena *mem, const rung_tensor *t, packed *to);
+bool   unpack_tensor(const packed *p, arena *mem, int n_threads, rung_tensor *to);
+size_t packed_bytes(const packed *p);
+
+typedef struct kept_batch {
+    size_t n; /* samples */
+    int    n_inputs;
+    struct kept_input {
+        const char *name;
+        packed      data;
+    } *inputs;
+} kept_batch;
+
+/* What the float model gives for an output: of each sample n of its `of` elements, which are the
+ * same in all. y: [samples][n]. batched: its first dimension is that of the samples. */
+typedef struct answer {
+    size_t  of, n, *at;
+    float  *y;
+    bool    batched;
+} answer;
+
+/* Batches of calibration data, at most SAMPLES_BYTES of them: to be run many times. The first n_fit
+ * batches are to fit on, the others to check with (all of them both, where there is one). */
 typedef struct samples {
-    arena *mem;
-    batch *list;
-    size_t n, n_fit;
-    int    n_threads;
+    arena      *mem;
+    kept_batch *list;
+    size_t      n, n_fit;
+    answer     *answers; /* by output; NULL: not asked yet */
+    int         n_outputs;
+    int         n_threads;
+    uint64_t    seed;
 } samples;
 
-enum { SAMPLES_BYTES = 96 << 20 };
+enum { SAMPLES_BYTES = 48 << 20, ANSWER_BYTES = 8 << 20 };
 
 rung_status samples_load(const graph *g, dataset *data, const rung_quant_options *opt, samples *out,
                          rung_error *err);
 void        samples_free(samples *s);
+/* In the first batches. */
+size_t      samples_before(const samples *s, size_t batch_index);
 
 /* Runs g over batches [first, end); observe and tap as in engine.h, after (NULL: none) is called
  * behind each run. */
@@ -40,7 +78,16 @@ typedef struct runner {
 rung_status samples_run(const samples *s, const graph *g, size_t first, size_t end, runner *run,
                         rung_error *err);
 
-/* The worst output's SQNR of q against g over the check batches, in dB. */
+/* Asks the float model g; the functions below compare with that. */
+rung_status samples_answer(samples *s, const graph *g, rung_error *err);
+/* Adds the squared errors of q over batches [first, end) to noise, by output. */
+rung_status samples_noise(const samples *s, const graph *q, size_t first, size_t end, double *noise,
+                          rung_error *err);
+/* The worst output's SQNR in dB, noise being that of batches [first, end). */
+double      samples_db(const samples *s, size_t first, size_t end, const double *noise);
+/* The same of q over the check batches. */
+rung_status samples_check(const samples *s, const graph *q, double *db, rung_error *err);
+/* The same for any g, whatever was asked before. */
 rung_status samples_sqnr(const samples *s, const graph *g, const graph *q, double *db,
                          rung_error *err);
 
@@ -130,6 +177,11 @@ double fit_float_error(const fit *f);
 /* f->e->x holds inputs before their pair, not centred, and is quantized here; with `search` the
  * pair's parameters (of value root) are chosen anew before (method_ranges.c). */
 rung_status choose_range(recipe *r, const fit *f, int root, bool search, rung_error *err);
+/* The range that p can express, and p for all that share root's parameters. */
+range       range_of_params(const qparams *p);
+void        set_params(recipe *r, int root, const qparams *p);
+/* Ranges of activations, each times the largest reach of those that share it. */
+void        stretch_ranges(recipe *r, const double *reach);
 /* Tries the methods and gives the rounding of least error, in f->mem; *name says which method it
  * is, NULL: none is better than f->now. */
 rung_status fit_layer(const fit *f, rounding *best, const char **name, double *before,
@@ -148,9 +200,15 @@ rung_status methods_walk(recipe *r, const samples *s, unsigned methods, rung_err
 
 /* --- equalization (method_equalize.c) --------------------------------------------------------- */
 
+/* What to stretch the ranges of activations with so that samples from outside the calibration set
+ * fit in, by value id: of g as it is, and equalized. */
+typedef struct reaches {
+    double *plain, *equal;
+} reaches;
+
 /* Rescales channels of g (split_roles done), which computes the same function; *n_changed: groups
- * of tensors that were. */
+ * of tensors that were. reach: NULL, or filled. */
 rung_status methods_equalize(graph *g, const samples *s, const rung_quant_options *opt,
-                             size_t *n_changed, rung_error *err);
+                             size_t *n_changed, reaches *reach, rung_error *err);
 
 #endif

@@ -11,7 +11,13 @@
 enum { CHEAP = RUNG_METHOD_EQUALIZE | RUNG_METHOD_BIAS | RUNG_METHOD_CLIP | RUNG_METHOD_GPTQ };
 #define BY_LAYER (RUNG_METHOD_BIAS | RUNG_METHOD_CLIP | RUNG_METHOD_GPTQ | RUNG_METHOD_ADAROUND)
 
-static rung_status judge(const recipe *r, const graph *reference, const samples *s, double *db,
+/* Nobody has said which ranges he wants. */
+static bool ranges_too(const recipe *r)
+{
+    return r->opt->methods == RUNG_METHOD_AUTO && r->opt->range == RUNG_RANGE_DEFAULT;
+}
+
+static rung_status judge(const recipe *r, const samples *s, double *db,
                          rung_error *err)
 {
     arena *mem = arena_new();
@@ -19,7 +25,7 @@ static rung_status judge(const recipe *r, const graph *reference, const samples 
     rung_status st = mem ? recipe_graph(r, mem, &q, NULL, err)
                          : fail_memory(err, "a model to judge", sizeof *q);
     if (st == RUNG_OK)
-        st = samples_sqnr(s, reference, q, db, err);
+        st = samples_check(s, q, db, err);
     graph_free(q);
     arena_free(mem);
     return st;
@@ -78,7 +84,7 @@ static void restore(const recipe *r, const snapshot *s)
         r->g->values[v].constant = s->constants[v];
 }
 
-static rung_status fit_layers(recipe *r, const graph *reference, const samples *s, unsigned methods,
+static rung_status fit_layers(recipe *r, const samples *s, unsigned methods,
                               double *db, rung_error *err)
 {
     double with = 0;
@@ -87,7 +93,7 @@ static rung_status fit_layers(recipe *r, const graph *reference, const samples *
     if (!remember(r, &before))
         return fail_memory(err, "layers", r->n_values * sizeof *before.params);
     if ((st = methods_walk(r, s, methods, err)) != RUNG_OK ||
-        (st = judge(r, reference, s, &with, err)) != RUNG_OK)
+        (st = judge(r, s, &with, err)) != RUNG_OK)
         return st;
     if (with > *db) {
         diagnose(r->diag, "method", "layers",
@@ -111,49 +117,70 @@ typedef struct attempt {
     double       db;
 } attempt;
 
-static rung_status attempt_fit(attempt *a, const graph *reference, const samples *s,
+static rung_status attempt_fit(attempt *a, const samples *s,
                                unsigned methods, rung_error *err)
 {
     diagnostics *diag = a->r.diag;
     a->r.diag = a->said = diagnostics_new();
-    const rung_status st = fit_layers(&a->r, reference, s, methods, &a->db, err);
+    const rung_status st = fit_layers(&a->r, s, methods, &a->db, err);
     a->r.diag = diag;
     return st;
 }
 
-/* *n = 0: nothing can be equalized, and the attempt goes no further. */
-static rung_status attempt_equalize(attempt *a, const graph *reference, dataset *data,
-                                    const samples *s, size_t *n, rung_error *err)
+/* What equalization makes of the model, and how far ranges are to reach in both. *n = 0: nothing
+ * can be equalized, and that attempt goes no further. */
+static rung_status attempt_equalize(attempt *plain, attempt *equal, const graph *reference,
+                                    dataset *data, const samples *s, size_t *n, rung_error *err)
 {
+    recipe *r = &equal->r;
+    reaches reach = { arena_zero(plain->r.mem, plain->r.n_values, sizeof(double)),
+                      arena_zero(plain->r.mem, plain->r.n_values, sizeof(double)) };
     rung_status st;
-    if ((st = graph_clone(reference, &a->r.g, err)) != RUNG_OK ||
-        (st = methods_equalize(a->r.g, s, a->r.opt, n, err)) != RUNG_OK || !*n ||
-        (st = recipe_begin(&a->r, data, err)) != RUNG_OK)
+    if (!reach.plain || !reach.equal)
+        return fail_memory(err, "ranges", plain->r.n_values * sizeof(double));
+    if ((st = graph_clone_shared(reference, &r->g, err)) != RUNG_OK ||
+        (st = methods_equalize(r->g, s, r->opt, n, &reach, err)) != RUNG_OK)
         return st;
-    return judge(&a->r, reference, s, &a->db, err);
+    if (ranges_too(&plain->r))
+        stretch_ranges(&plain->r, reach.plain);
+    if (!*n || (st = recipe_begin(r, data, err)) != RUNG_OK)
+        return st;
+    if (ranges_too(r))
+        stretch_ranges(r, reach.equal);
+    return judge(r, s, &equal->db, err);
 }
 
 /* Both are fitted, unless equalization is ahead already: then it will be in the end. */
-static rung_status attempt_both(attempt *plain, attempt *equal, size_t n, const graph *reference,
-                                const samples *s, unsigned methods, rung_error *err)
+static rung_status attempt_both(attempt *plain, attempt *equal, size_t n, const samples *s,
+                                unsigned methods, rung_error *err)
 {
     rung_status st = RUNG_OK;
     if (!(methods & BY_LAYER))
         return RUNG_OK;
     if (!n || equal->db <= plain->db)
-        st = attempt_fit(plain, reference, s, methods, err);
+        st = attempt_fit(plain, s, methods, err);
     if (st == RUNG_OK && n)
-        st = attempt_fit(equal, reference, s, methods, err);
+        st = attempt_fit(equal, s, methods, err);
     return st;
 }
 
-static void take_over(recipe *r, attempt *a)
+static void release(void *g)
+{
+    graph_free(g);
+}
+
+/* The attempt's graph reads constants of r's, which therefore lives as long. */
+static rung_status take_over(recipe *r, attempt *a, rung_error *err)
 {
     diagnostics *diag = r->diag;
     const recipe swap = *r;
+    if (arena_defer(a->r.g->mem, release, r->g))
+        return fail_memory(err, "an equalized model", sizeof *r->g);
     *r = a->r;
     a->r = swap;
+    a->r.g = NULL;
     r->diag = diag;
+    return RUNG_OK;
 }
 
 static rung_status attempt_all(recipe *r, const graph *reference, dataset *data, const samples *s,
@@ -161,11 +188,13 @@ static rung_status attempt_all(recipe *r, const graph *reference, dataset *data,
 {
     attempt plain = { .r = *r }, equal = { .r = { .opt = r->opt, .rules = r->rules } };
     size_t n = 0;
-    rung_status st = judge(&plain.r, reference, s, &plain.db, err);
-    if (st == RUNG_OK && methods & RUNG_METHOD_EQUALIZE)
-        st = attempt_equalize(&equal, reference, data, s, &n, err);
+    rung_status st = RUNG_OK;
+    if (methods & RUNG_METHOD_EQUALIZE)
+        st = attempt_equalize(&plain, &equal, reference, data, s, &n, err);
     if (st == RUNG_OK)
-        st = attempt_both(&plain, &equal, n, reference, s, methods, err);
+        st = judge(&plain.r, s, &plain.db, err);
+    if (st == RUNG_OK)
+        st = attempt_both(&plain, &equal, n, s, methods, err);
     *r = plain.r;
     const bool better = n && equal.db > plain.db;
     if (st == RUNG_OK && n)
@@ -173,7 +202,7 @@ static rung_status attempt_all(recipe *r, const graph *reference, dataset *data,
                  "%zu groups of tensors equalized: %.2f dB, %.2f dB without, on samples kept apart",
                  n, equal.db, plain.db);
     if (st == RUNG_OK && better)
-        take_over(r, &equal);
+        st = take_over(r, &equal, err);
     const diagnostics *said = better ? equal.said : plain.said;
     for (size_t i = 0; said && i < said->n; i++)
         diagnose(r->diag, said->list[i].code, said->list[i].where, "%s", said->list[i].message);
@@ -193,12 +222,13 @@ rung_status methods_apply(recipe *r, dataset *data, rung_error *err)
     if (methods & RUNG_METHOD_NONE)
         return recipe_begin(r, data, err);
     if ((st = add_biases(r->g, err)) != RUNG_OK ||
-        (st = graph_clone(r->g, &reference, err)) != RUNG_OK ||
+        (st = graph_clone_shared(r->g, &reference, err)) != RUNG_OK ||
         (st = recipe_begin(r, data, err)) != RUNG_OK ||
         (st = samples_load(r->g, data, r->opt, &s, err)) != RUNG_OK)
         goto done;
     s.n_threads = s.n_threads > 0 ? s.n_threads : omp_get_num_procs();
-    st = attempt_all(r, reference, data, &s, methods, err);
+    if ((st = samples_answer(&s, reference, err)) == RUNG_OK)
+        st = attempt_all(r, reference, data, &s, methods, err);
 done:
     samples_free(&s);
     graph_free(reference);

@@ -12,12 +12,15 @@
 typedef struct measuring {
     equalizer *q;
     runner     run;
+    size_t     n; /* batches */
 } measuring;
 
-static void see(channel_stats *s, float x)
+static void see(channel_stats *s, float x, size_t fold)
 {
     if (!isfinite(x))
         return;
+    s->lows[fold] = fminf(s->lows[fold], x);
+    s->highs[fold] = fmaxf(s->highs[fold], x);
     s->lo = s->count > 0 ? fminf(s->lo, x) : x;
     s->hi = s->count > 0 ? fmaxf(s->hi, x) : x;
     s->sum += x;
@@ -33,27 +36,29 @@ static rung_status show(void *ctx, int id, const float *data, size_t count, rung
     const bool last = engine_shows_channels_last(m->run.e, id) || m->q->info[id].rank == 2;
     const tensor *in = engine_input(m->run.e, 0);
     const size_t n = in->rank > 0 ? (size_t)in->dims[0] : 1, positions = count / (n * channels);
+    const size_t fold = m->run.at * FOLDS / m->n; /* few batches: some folds are empty */
     (void)err;
 #pragma omp parallel for num_threads(engine_threads(m->run.e))
     for (size_t c = 0; c < channels; c++)
         for (size_t i = 0; i < n; i++)
             for (size_t p = 0; p < positions; p++)
                 see(&s[c], data[last ? (i * positions + p) * channels + c
-                                     : (i * channels + c) * positions + p]);
+                                     : (i * channels + c) * positions + p],
+                    fold);
     return RUNG_OK;
 }
 
 /* Statistics of all activations that get a pair. */
 static rung_status equalizer_measure(equalizer *q, const samples *s, rung_error *err)
 {
-    measuring m = { .q = q };
+    measuring m = { .q = q, .n = s->n_fit };
     bool *observe = arena_zero(q->mem, q->g->n_values, sizeof *observe);
     q->stats = arena_zero(q->mem, q->n_elements + 1, sizeof *q->stats);
     if (!observe || !q->stats)
         return fail_memory(err, "statistics of channels", q->n_elements * sizeof *q->stats);
     for (size_t v = 0; v < q->g->n_values; v++)
         observe[v] =
-            q->base[v] >= 0 && q->places[v].kind != PLACE_NONE && !q->g->values[v].is_input;
+            q->base[v] >= 0 && q->places[v].kind != PLACE_NONE && !q->g->values[v].constant;
     m.run = (runner){ .observe = observe, .tap = show, .ctx = &m };
     return samples_run(s, q->g, 0, s->n_fit, &m.run, err);
 }
@@ -129,7 +134,10 @@ static bool allocate(equalizer *q)
     q->family = arena_zero(q->mem, values, sizeof *q->family);
     q->quantized = arena_zero(q->mem, nodes, sizeof *q->quantized);
     q->linears = arena_zero(q->mem, nodes, sizeof *q->linears);
-    return q->info && q->places && q->base && q->family && q->quantized && q->linears;
+    q->width = arena_zero(q->mem, values, sizeof *q->width);
+    q->choice = arena_zero(q->mem, values, sizeof *q->choice);
+    return q->info && q->places && q->base && q->family && q->quantized && q->linears &&
+           q->width && q->choice;
 }
 
 static bool allocate_elements(equalizer *q)
@@ -146,7 +154,10 @@ static bool allocate_elements(equalizer *q)
     q->cap = arena_zero(q->mem, n, sizeof *q->cap);
     q->gain = arena_zero(q->mem, n, sizeof *q->gain);
     q->factor = arena_zero(q->mem, n, sizeof *q->factor);
-    return q->parent && q->fixed && q->cap && q->gain && q->factor;
+    q->use = arena_zero(q->mem, n, sizeof *q->use);
+    q->column = arena_zero(q->mem, n, sizeof *q->column);
+    q->row = arena_zero(q->mem, n, sizeof *q->row);
+    return q->parent && q->fixed && q->cap && q->gain && q->factor && q->use && q->column && q->row;
 }
 
 static rung_status begin(equalizer *q, rung_error *err)
@@ -190,7 +201,7 @@ static rung_status scale_linear(const equalizer *q, const linear *n, rung_error 
 }
 
 rung_status methods_equalize(graph *g, const samples *s, const rung_quant_options *opt,
-                             size_t *n_changed, rung_error *err)
+                             size_t *n_changed, reaches *reach, rung_error *err)
 {
     equalizer q = { .g = g, .opt = opt, .mem = arena_new() };
     rung_status st = RUNG_OK;
@@ -199,7 +210,9 @@ rung_status methods_equalize(graph *g, const samples *s, const rung_quant_option
         return fail_memory(err, "equalization", sizeof q);
     if ((st = begin(&q, err)) == RUNG_OK && (st = equalizer_measure(&q, s, err)) == RUNG_OK &&
         (st = equalizer_link(&q, err)) == RUNG_OK)
-        *n_changed = equalizer_search(&q, &st, err);
+        *n_changed = equalizer_search(&q);
+    if (st == RUNG_OK && reach)
+        st = equalizer_reach(&q, reach->plain, reach->equal, err);
     for (size_t i = 0; i < q.n_linears && st == RUNG_OK && *n_changed; i++)
         st = scale_linear(&q, &q.linears[i], err);
     arena_free(q.mem);

@@ -24,12 +24,6 @@ static const double exponents[][3] = {
     { 0, 0, .5 },  { .25, .25, .25 }, { .5, .5, .5 }, { .5, .5, .25 }, { .25, .5, .5 },
 };
 
-typedef struct search {
-    equalizer *q;
-    double    *use, *column, *row; /* by root element */
-    double    *width; /* by value id: scratch of activation_noise */
-} search;
-
 /* --- noise ------------------------------------------------------------------------------------ */
 
 static bool has_pair(const equalizer *q, int v)
@@ -58,20 +52,19 @@ static double width_of(const equalizer *q, int v)
 }
 
 /* Of the tensors of one family. */
-static double activation_noise(const search *s, int family)
+static double activation_noise(const equalizer *q, int family)
 {
-    const equalizer *q = s->q;
     double all = 0;
     for (size_t v = 0; v < q->g->n_values; v++)
-        s->width[v] = 0;
+        q->width[v] = 0;
     for (size_t v = 0; v < q->g->n_values; v++)
         if (has_pair(q, (int)v) && family_root(q, (int)v) == family)
-            s->width[q->places[v].shares] =
-                fmax(s->width[q->places[v].shares], width_of(q, (int)v));
+            q->width[q->places[v].shares] =
+                fmax(q->width[q->places[v].shares], width_of(q, (int)v));
     for (size_t v = 0; v < q->g->n_values; v++) {
         if (!has_pair(q, (int)v) || family_root(q, (int)v) != family || q->places[v].derived)
             continue;
-        const double step = s->width[q->places[v].shares] / 255;
+        const double step = q->width[q->places[v].shares] / 255;
         double gain = 0;
         for (size_t c = 0; c < channels_of_value(q, (int)v); c++) {
             const double f = factor_of(q, (int)v, c);
@@ -134,10 +127,9 @@ static double weight_noise(const equalizer *q, const linear *n)
     return all / power;
 }
 
-static double family_cost(const search *s, int family)
+static double family_cost(const equalizer *q, int family)
 {
-    const equalizer *q = s->q;
-    double all = activation_noise(s, family);
+    double all = activation_noise(q, family);
     for (size_t i = 0; i < q->n_linears; i++) {
         const layer *l = &q->linears[i].l;
         if ((q->base[l->x] >= 0 && family_root(q, l->x) == family) ||
@@ -216,21 +208,19 @@ static void raise_to(double *at, double v)
     *at = fmax(*at, v);
 }
 
-static void measure_uses(search *s)
+static void measure_uses(const equalizer *q)
 {
-    equalizer *q = s->q;
     for (size_t v = 0; v < q->g->n_values; v++) {
         const double width = has_pair(q, (int)v) ? width_of(q, (int)v) : 0;
         for (size_t c = 0; width > 0 && c < channels_of_value(q, (int)v); c++) {
             const size_t e = (size_t)q->base[v] + c;
-            raise_to(&s->use[element_root(q, e)], channel_width(&q->stats[e]) / width);
+            raise_to(&q->use[element_root(q, e)], channel_width(&q->stats[e]) / width);
         }
     }
 }
 
-static void measure_linear(search *s, const linear *n)
+static void measure_linear(const equalizer *q, const linear *n)
 {
-    const equalizer *q = s->q;
     const size_t in = n->l.in / n->taps, rows = n->l.groups * n->l.out;
     double most = 0;
     for (size_t i = 0; i < rows * in; i++)
@@ -241,26 +231,25 @@ static void measure_linear(search *s, const linear *n)
             const double w = n->largest[o * in + i] / most;
             const size_t c = o / n->l.out * in + i;
             if (q->base[n->l.x] >= 0)
-                raise_to(&s->column[element_root(q, (size_t)q->base[n->l.x] + c)], w);
+                raise_to(&q->column[element_root(q, (size_t)q->base[n->l.x] + c)], w);
             row = fmax(row, w);
         }
         if (q->base[n->l.y] >= 0)
-            raise_to(&s->row[element_root(q, (size_t)q->base[n->l.y] + o)], row);
+            raise_to(&q->row[element_root(q, (size_t)q->base[n->l.y] + o)], row);
     }
 }
 
-static void set_factors(const search *s, int family, const double e[3], double *factor)
+static void set_factors(const equalizer *q, int family, const double e[3])
 {
-    const equalizer *q = s->q;
     for (size_t v = 0; v < q->g->n_values; v++) {
         if (q->base[v] < 0 || family_root(q, (int)v) != family)
             continue;
         for (size_t c = 0; c < channels_of_value(q, (int)v); c++) {
             const int k = element_root(q, (size_t)q->base[v] + c);
-            const double f = pow((s->use[k] + SHARE) / (1 + SHARE), -e[0]) *
-                             pow(fmax(s->column[k], FLOOR), e[1]) *
-                             pow(fmax(s->row[k], FLOOR), -e[2]);
-            factor[k] = q->fixed[k] || !(s->use[k] > 0) ? 1 : fmin(f, q->cap[k]);
+            const double f = pow((q->use[k] + SHARE) / (1 + SHARE), -e[0]) *
+                             pow(fmax(q->column[k], FLOOR), e[1]) *
+                             pow(fmax(q->row[k], FLOOR), -e[2]);
+            q->factor[k] = q->fixed[k] || !(q->use[k] > 0) ? 1 : fmin(f, q->cap[k]);
         }
     }
 }
@@ -276,43 +265,53 @@ static bool is_free(const equalizer *q, int family)
 }
 
 /* Sets the factors of the cheapest candidate; true: they are not all 1. */
-static bool search_family(search *s, int family)
+static bool search_family(const equalizer *q, int family)
 {
     const size_t n = sizeof exponents / sizeof *exponents;
     size_t best = 0;
     double least = INFINITY;
     for (size_t i = 0; i < n; i++) {
-        set_factors(s, family, exponents[i], s->q->factor);
-        const double cost = family_cost(s, family);
+        set_factors(q, family, exponents[i]);
+        const double cost = family_cost(q, family);
         if (cost < least * (1 - 1e-3)) {
             least = cost;
             best = i;
         }
     }
-    set_factors(s, family, exponents[best], s->q->factor);
+    set_factors(q, family, exponents[best]);
+    q->choice[family] = best;
     return best > 0;
 }
 
-size_t equalizer_search(equalizer *q, rung_status *st, rung_error *err)
+static bool is_family(const equalizer *q, size_t v)
 {
-    search s = { .q = q, .use = arena_zero(q->mem, q->n_elements + 1, sizeof(double)),
-                 .column = arena_zero(q->mem, q->n_elements + 1, sizeof(double)),
-                 .row = arena_zero(q->mem, q->n_elements + 1, sizeof(double)),
-                 .width = arena_zero(q->mem, q->g->n_values, sizeof(double)) };
+    return q->base[v] >= 0 && family_root(q, (int)v) == (int)v && is_free(q, (int)v);
+}
+
+size_t equalizer_search(equalizer *q)
+{
     size_t changed = 0;
-    if (!s.use || !s.column || !s.row || !s.width) {
-        *st = fail_memory(err, "equalization", q->n_elements * sizeof(double));
-        return 0;
-    }
     find_gains(q);
-    measure_uses(&s);
+    measure_uses(q);
     for (size_t i = 0; i < q->n_linears; i++)
-        measure_linear(&s, &q->linears[i]);
+        measure_linear(q, &q->linears[i]);
     for (int round = 0; round < 2; round++) {
         changed = 0;
         for (size_t v = 0; v < q->g->n_values; v++)
-            if (q->base[v] >= 0 && family_root(q, (int)v) == (int)v && is_free(q, (int)v))
-                changed += search_family(&s, (int)v);
+            if (is_family(q, v))
+                changed += search_family(q, (int)v);
     }
     return changed;
+}
+
+void equalizer_refactor(equalizer *q)
+{
+    for (size_t e = 0; e < q->n_elements; e++) {
+        q->factor[e] = 1;
+        q->use[e] = 0;
+    }
+    measure_uses(q);
+    for (size_t v = 0; v < q->g->n_values; v++)
+        if (is_family(q, v))
+            set_factors(q, (int)v, exponents[q->choice[v]]);
 }

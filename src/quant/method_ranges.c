@@ -9,10 +9,44 @@
 
 enum { CANDIDATES = 5 };
 
-static range range_of_params(const qparams *p, int lowest)
+range range_of_params(const qparams *p)
 {
-    const float from = (float)(lowest - p->zero);
-    return (range){ p->scale * from, p->scale * (from + 255) };
+    return (range){ p->scale * (float)(qparams_lowest(p) - p->zero),
+                    p->scale * (float)(qparams_highest(p) - p->zero) };
+}
+
+void set_params(recipe *r, int root, const qparams *p)
+{
+    for (size_t v = 0; v < r->n_values; v++) {
+        const placement *at = &r->places[v];
+        if ((int)v == root || (at->kind == PLACE_SHARED && at->shares == root))
+            r->params[v] = *p;
+    }
+}
+
+static double reach_of(const recipe *r, int root, const double *reach)
+{
+    double most = reach[root];
+    for (size_t v = 0; v < r->n_values; v++)
+        if (r->places[v].kind == PLACE_SHARED && r->places[v].shares == root)
+            most = fmax(most, reach[v]);
+    return most;
+}
+
+void stretch_ranges(recipe *r, const double *reach)
+{
+    for (size_t v = 0; v < r->n_values; v++) {
+        const qsettings *s = &r->set[v];
+        bool repaired;
+        if (r->places[v].kind != PLACE_ACTIVATION)
+            continue;
+        const float f = (float)reach_of(r, (int)v, reach);
+        const range now = range_of_params(&r->params[v]);
+        const qparams p = qparams_from_range(now.lo * f, now.hi * f, s->act_type,
+                                             qsettings_bits(s), s->act_symmetric, &repaired);
+        if (f > 1)
+            set_params(r, (int)v, &p);
+    }
 }
 
 /* The current range first; the others are wider. */
@@ -20,8 +54,7 @@ static int list_candidates(const recipe *r, int root, qparams list[CANDIDATES])
 {
     const qsettings *s = &r->set[root];
     const observer *o = r->observers[root];
-    const int lowest = s->act_type == RUNG_I8 ? -128 : 0;
-    const range now = range_of_params(&r->params[root], lowest);
+    const range now = range_of_params(&r->params[root]);
     const range all = observer_range(o, RUNG_RANGE_MINMAX, 0, 8, s->act_symmetric);
     const range most = observer_range(o, RUNG_RANGE_PERCENTILE, 99.99, 8, s->act_symmetric);
     const range ranges[] = {
@@ -73,11 +106,8 @@ rung_status choose_range(recipe *r, const fit *f, int root, bool search, rung_er
             best = i;
         }
     }
-    for (size_t v = 0; v < r->n_values && n; v++) {
-        const placement *p = &r->places[v];
-        if ((int)v == root || (p->kind == PLACE_SHARED && p->shares == root))
-            r->params[v] = list[best];
-    }
+    if (n)
+        set_params(r, root, &list[best]);
     memcpy(e->x + from * columns, kept, n_check * sizeof *kept);
     quantize_rows(read_params(r, &r->g->nodes[f->l->node], f->l->x), e->x, e->rows * columns,
                   f->n_threads, e->x);

@@ -13,8 +13,8 @@
 
 enum {
     MOST_ROWS = 8192,
-    X_BYTES = 48 << 20, /* of one layer's inputs */
-    Y_BYTES = 64 << 20, /* of the outputs of layers that share a float run */
+    X_BYTES = 24 << 20, /* of one layer's inputs */
+    Y_BYTES = 24 << 20, /* of the outputs of layers that share a float run */
 };
 
 /* A layer on its way. */
@@ -40,14 +40,6 @@ typedef struct walk {
     bool           search; /* ranges, too */
     bool          *ranged; /* by value id: its range was chosen here */
 } walk;
-
-static size_t samples_before(const walk *w, size_t batch_index)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < batch_index; i++)
-        n += w->s->list[i].n;
-    return n;
-}
 
 static uint64_t seed_of(const walk *w, const stop *p)
 {
@@ -91,7 +83,7 @@ static rung_status take_outputs(walk *w, stop *p, const float *data, size_t coun
     draw_positions(seed_of(w, p), p->per, p->positions, at);
     layer_outputs(&p->l, data, engine_shows_channels_last(w->run.e, p->l.y), p->positions,
                   w->s->list[w->run.at].n, at, p->per,
-                  p->y + samples_before(w, w->run.at) * p->per * p->l.groups * p->l.out);
+                  p->y + samples_before(w->s, w->run.at) * p->per * p->l.groups * p->l.out);
     mem_free(at);
     return RUNG_OK;
 }
@@ -149,7 +141,7 @@ static rung_status take_inputs(void *ctx, rung_error *err)
         return p->odd ? RUNG_OK : fail_memory(err, "positions", p->per * sizeof *at);
     draw_positions(seed_of(w, p), p->per, p->positions, at);
     layer_inputs(l, x, w->s->list[w->run.at].n, at, p->per,
-                 w->x + samples_before(w, w->run.at) * p->per * per_row);
+                 w->x + samples_before(w->s, w->run.at) * p->per * per_row);
     mem_free(at);
     return RUNG_OK;
 }
@@ -281,7 +273,7 @@ static rung_status solve(walk *w, const stop *p, arena *mem, rung_error *err)
 {
     const layer *l = &p->l;
     const int root = w->r->places[l->x].shares;
-    const size_t rows = l->groups * l->out, n_fit = samples_before(w, w->s->n_fit) * p->per;
+    const size_t rows = l->groups * l->out, n_fit = samples_before(w->s, w->s->n_fit) * p->per;
     evidence e = { .rows = p->rows, .fit_rows = n_fit, .x = w->x, .y = p->y,
                    .x_mean = arena_zero(mem, l->groups * l->in, sizeof(double)),
                    .y_mean = arena_zero(mem, rows, sizeof(double)) };
@@ -373,8 +365,8 @@ rung_status methods_walk(recipe *r, const samples *s, unsigned methods, rung_err
     progress bar;
     rung_status st = mem ? find_stops(&w, mem, err) : fail_memory(err, "layers", sizeof w);
     if (st == RUNG_OK)
-        st = graph_clone(r->g, &reference, err);
-    w.n_samples = samples_before(&w, s->n);
+        st = graph_clone_shared(r->g, &reference, err);
+    w.n_samples = samples_before(s, s->n);
     progress_begin(&bar, "fitting", "layers", w.n, r->opt->quiet);
     for (; w.first < w.n && st == RUNG_OK; w.first = w.end) {
         choose_group(&w);

@@ -100,7 +100,7 @@ static void check_equalized(bool per_tensor)
     assert_ok(graph_clone(g, &equal, err));
     assert_ok(samples_load(g, d, &opt, &s, err));
     s.n_threads = 1;
-    assert_ok(methods_equalize(equal, &s, &opt, &changed, err));
+    assert_ok(methods_equalize(equal, &s, &opt, &changed, NULL, err));
     assert_true(changed > 0);
     assert_ok(graph_verify(equal, err));
     assert_ok(samples_sqnr(&s, g, equal, &db, err)); /* of two float graphs: rounding of float32 */
