@@ -244,7 +244,7 @@ static rung_status scale_weight(recipe *r, int v, rung_error *err)
         return fail_memory(err, "weight scales", n * sizeof(float));
     const size_t bad = weight_scales(w, r->places[v].axis, r->scales[v]);
     for (size_t c = 0; c < n; c++)
-        r->scales[v][c] *= 127 / (float)weight_top_of(r, v);
+        r->scales[v][c] *= 254 / (float)(weight_top_of(r, v) - weight_lowest_of(r, v));
     if (bad == count)
         return fail(err, RUNG_EMODEL, "weight '%s': not one of its %zu values is finite", name,
                     bad);

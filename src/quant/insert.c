@@ -198,7 +198,7 @@ static rung_status insert_pair(inserter *s, int v, rung_error *err)
 static void constant_ends(const recipe *r, int v, int ends[2])
 {
     const bool weight = r->places[v].kind == PLACE_WEIGHT;
-    ends[0] = weight ? -weight_top_of(r, v) : qparams_lowest(&r->params[v]);
+    ends[0] = weight ? weight_lowest_of(r, v) : qparams_lowest(&r->params[v]);
     ends[1] = weight ? weight_top_of(r, v) : qparams_highest(&r->params[v]);
 }
 
@@ -279,7 +279,7 @@ static rung_status insert_weight(inserter *s, int v, rung_error *err)
     if (s->r->codes[v])
         memcpy(q, s->r->codes[v], tensor_count(w));
     else
-        weight_codes(w, axis, s->r->scales[v], q);
+        weight_codes(w, axis, s->r->scales[v], weight_lowest_of(s->r, v), q);
     tensor codes = *w;
     codes.type = RUNG_I8;
     codes.data = q;

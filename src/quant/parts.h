@@ -49,6 +49,8 @@ void exclude_by_rules(recipe *r);
 rung_status settle(recipe *r, diagnostics *diag, rung_error *err);
 /* The largest code of weight v. */
 int weight_top_of(const recipe *r, int v);
+/* The lowest: as far from 0, or one farther. */
+int weight_lowest_of(const recipe *r, int v);
 
 /* A tensor beside a node of 16 bits has 16 bits, its maker writes them; the nodes of 8 bits that
  * read it too do so behind one more pair, of 8 bits. What only moves values follows its tensors. */

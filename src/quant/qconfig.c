@@ -26,6 +26,17 @@ void qconfig_free(qconfig *c)
     arena_free(mem);
 }
 
+void qconfig_for_training(qconfig *c)
+{
+    c->training = true;
+}
+
+static qsettings base_settings(const qconfig *c)
+{
+    const preset *p = c ? c->base : preset_find("default");
+    return c && c->training && p->training ? *p->training : p->settings;
+}
+
 bool qconfig_is_preset(const qconfig *c)
 {
     return c && c->base != preset_find("default");
@@ -124,7 +135,7 @@ static void override(qsettings *s, const rung_quant_options *opt)
 
 qsettings qconfig_resolve(const qconfig *c, const rung_quant_options *opt, const qsubject *s)
 {
-    qsettings out = (c ? c->base : preset_find("default"))->settings;
+    qsettings out = base_settings(c);
     for (size_t i = 0; c && s && i < c->n_rules; i++)
         if (matches(&c->rules[i], s))
             apply(&c->rules[i], &out);

@@ -16,6 +16,7 @@ typedef struct qsettings {
     double     percentile;
     bool       per_tensor; /* weights */
     int        weight_bits; /* 2 to 8 */
+    bool       full_weights; /* with the lowest code too, -128: steps of 1/127.5 of the largest */
     bool       exclude;     /* the node stays float */
 } qsettings;
 
@@ -33,6 +34,8 @@ rung_status qconfig_load(const char *name_or_file, qconfig **out, rung_error *er
 rung_status qconfig_parse(const char *text, size_t n, const char *file, qconfig **out,
                           rung_error *err);
 void        qconfig_free(qconfig *c);
+/* From now on c is what its preset means in training, where that differs. */
+void        qconfig_for_training(qconfig *c);
 
 /* Whether its numbers are those of another tool: then nothing is improved on unasked. */
 bool qconfig_is_preset(const qconfig *c);

@@ -245,3 +245,8 @@ int weight_top_of(const recipe *r, int v)
 {
     return (1 << (r->set[v].weight_bits - 1)) - 1;
 }
+
+int weight_lowest_of(const recipe *r, int v)
+{
+    return -weight_top_of(r, v) - (r->set[v].full_weights ? 1 : 0);
+}

@@ -34,6 +34,7 @@ typedef struct preset {
     qsettings          settings;
     const fixed_range *fixed; /* ends with op_type = NULL; NULL: none */
     const char *const *ties;  /* operator types, ends with NULL; NULL: none */
+    const qsettings   *training; /* NULL: the same */
 } preset;
 
 struct qconfig {
@@ -41,6 +42,7 @@ struct qconfig {
     const preset *base;
     qrule        *rules;
     size_t        n_rules;
+    bool          training;
 };
 
 /* NULL: there is none of that name. The first is rung's own, called "default". */

@@ -32,18 +32,26 @@ static const fixed_range fixed_tflite[] = {
 };
 static const char *const ties_tflite[] = { "AveragePool", "Concat", "Max", "Min", "Resize", NULL };
 
+/* PyTorch's get_default_qat_qconfig: FusedMovingAvgObsFakeQuantize, moving averages of minimum and
+ * maximum with factor 0.01; weights qint8 in [-128, 127], symmetric. x86 and fbgemm: activations
+ * with reduce_range, weights per channel; qnnpack: neither. */
+static const qsettings train_x86 = { .act_type = RUNG_U8, .range = RUNG_RANGE_EMA,
+                                     .reduce_range = true, .full_weights = true, COMMON };
+static const qsettings train_qnnpack = { .act_type = RUNG_U8, .range = RUNG_RANGE_EMA,
+                                         .per_tensor = true, .full_weights = true, COMMON };
+
 static const preset presets[] = {
-    { "default", { .act_type = RUNG_U8, .range = RUNG_RANGE_MSE, COMMON }, NULL, NULL },
+    { "default", { .act_type = RUNG_U8, .range = RUNG_RANGE_MSE, COMMON }, NULL, NULL, NULL },
     { "x86", { .act_type = RUNG_U8, .range = RUNG_RANGE_MSE, .reduce_range = true, COMMON },
-      NULL, NULL },
+      NULL, NULL, &train_x86 },
     { "fbgemm", { .act_type = RUNG_U8, .range = RUNG_RANGE_MSE, .reduce_range = true, COMMON },
-      NULL, NULL },
-    { "onednn", { .act_type = RUNG_U8, .range = RUNG_RANGE_MSE, COMMON }, NULL, NULL },
+      NULL, NULL, &train_x86 },
+    { "onednn", { .act_type = RUNG_U8, .range = RUNG_RANGE_MSE, COMMON }, NULL, NULL, NULL },
     { "qnnpack", { .act_type = RUNG_U8, .range = RUNG_RANGE_MSE, .per_tensor = true, COMMON },
-      NULL, NULL },
-    { "ort", { .act_type = RUNG_I8, .range = RUNG_RANGE_MINMAX, COMMON }, NULL, NULL },
+      NULL, NULL, &train_qnnpack },
+    { "ort", { .act_type = RUNG_I8, .range = RUNG_RANGE_MINMAX, COMMON }, NULL, NULL, NULL },
     { "tflite", { .act_type = RUNG_I8, .range = RUNG_RANGE_MINMAX, COMMON }, fixed_tflite,
-      ties_tflite },
+      ties_tflite, NULL },
 };
 enum { N_PRESETS = sizeof presets / sizeof *presets };
 

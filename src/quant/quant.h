@@ -103,7 +103,7 @@ size_t weight_quantize(const tensor *w, int axis, float *scales, int8_t *q);
 
 /* Its two halves: scales, and codes by given scales. */
 size_t weight_scales(const tensor *w, int axis, float *scales);
-void   weight_codes(const tensor *w, int axis, const float *scales, int8_t *q);
+void   weight_codes(const tensor *w, int axis, const float *scales, int lowest, int8_t *q);
 size_t weight_channels(const tensor *w, int axis);
 /* Sum of the magnitudes of one channel's codes at that scale. */
 double weight_code_sum(const tensor *w, int axis, size_t channel, float scale);

@@ -50,26 +50,26 @@ size_t weight_scales(const tensor *w, int axis, float *scales)
     return bad;
 }
 
-static int8_t quantize_one(float x, float scale)
+static int8_t quantize_one(float x, float scale, int lowest)
 {
     const float q = isfinite(x) ? nearbyintf(x / scale) : 0;
-    return (int8_t)fminf(fmaxf(q, -127), 127);
+    return (int8_t)fminf(fmaxf(q, (float)lowest), 127);
 }
 
-void weight_codes(const tensor *w, int axis, const float *scales, int8_t *q)
+void weight_codes(const tensor *w, int axis, const float *scales, int lowest, int8_t *q)
 {
     const channels k = channels_of(w, axis);
     const float *x = w->data;
     FOR_EACH_RUN(k, c, at) {
         for (size_t i = at; i < at + k.inner; i++)
-            q[i] = quantize_one(x[i], scales[c]);
+            q[i] = quantize_one(x[i], scales[c], lowest);
     }
 }
 
 size_t weight_quantize(const tensor *w, int axis, float *scales, int8_t *q)
 {
     const size_t bad = weight_scales(w, axis, scales);
-    weight_codes(w, axis, scales, q);
+    weight_codes(w, axis, scales, -127, q);
     return bad;
 }
 
@@ -81,7 +81,7 @@ double weight_code_sum(const tensor *w, int axis, size_t channel, float scale)
     for (size_t o = 0; o < k.outer; o++) {
         const size_t at = (o * k.n + channel) * k.inner;
         for (size_t i = at; i < at + k.inner; i++)
-            sum += abs(quantize_one(x[i], scale));
+            sum += abs(quantize_one(x[i], scale, -128));
     }
     return sum;
 }

@@ -139,7 +139,7 @@ static void converts_to_static(void **state)
         t->opt.act_symmetric = way == 4;
         t->opt.methods = way == 5 ? RUNG_METHOD_ADAROUND : way == 6 ? RUNG_METHOD_AUTO
                                                                     : RUNG_METHOD_NONE;
-        t->opt.qconfig = way == 7 ? "fbgemm" : NULL;
+        t->opt.qconfig = way == 7 ? "ort" : NULL;
         expect_static(t);
         end(t);
     }
@@ -246,12 +246,46 @@ static void takes_values(void **state)
     end(t);
 }
 
+/* PyTorch's get_default_qat_qconfig('fbgemm'): weights in [-128, 127] at steps of the largest over
+ * 127.5, activations of 7 bits in uint8; 'qnnpack': one scale a weight, 8 bits. */
+static void presets_of_training(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "fbgemm", "x86", "qnnpack" };
+    for (int way = 0; way < COUNT(names); way++) {
+        trial *t = begin();
+        t->opt.qconfig = names[way];
+        graph *g = make(t, true);
+        const int w = kit_find(g, "c1_w");
+        const float *x = g->values[w].constant->data;
+        arena *mem = arena_new();
+        uses u;
+        fake_quantizer f;
+        fake_nodes n;
+        assert_ok(graph_uses(g, mem, &u, err));
+        assert_true(fake_read(g, &u, u.list[u.first[w]], &f, &n));
+        assert_int_equal(n.clip, -1);
+        assert_int_equal(f.lo, -128);
+        assert_int_equal(tensor_count(f.scale), way == 2 ? 1 : CHANNELS);
+        float most = 0;
+        for (int i = 0; i < (way == 2 ? CHANNELS : 1) * CHANNELS; i++)
+            most = fmaxf(most, fabsf(x[i]));
+        assert_true(fabsf(((const float *)f.scale->data)[0] / (most / 127.5f) - 1) < 1e-6f);
+        assert_true(fake_read(g, &u, u.list[u.first[kit_find(g, "x")]], &f, &n));
+        const float width = *(const float *)f.scale->data * (way == 2 ? 255 : 127);
+        assert_true(width > 4 && width < 9); /* of a normal distribution's 3,456 numbers */
+        arena_free(mem);
+        graph_free(g);
+        end(t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(converts_to_static),      cmocka_unit_test(converts_what_is_not_finite),
         cmocka_unit_test(prepared_graph_runs),     cmocka_unit_test(survives_a_file),
-        cmocka_unit_test(takes_values),
+        cmocka_unit_test(takes_values),            cmocka_unit_test(presets_of_training),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
 }
