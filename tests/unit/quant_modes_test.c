@@ -202,11 +202,14 @@ static void names_choose(void **state)
     graph *q = quantized(g, quantize_dynamic, &opt);
     assert_int_equal(kit_count(q, "MatMulInteger"), 1);
     assert_int_equal(kit_count(q, "MatMul"), 1);
-    assert_fails(quantize_dynamic(q, NULL, &opt, &none, NULL, err), RUNG_EARGUMENT, "quantized already");
+    assert_fails(quantize_dynamic(q, NULL, &opt, &none, NULL, err),
+                 RUNG_EARGUMENT, "quantized already");
     assert_null(none);
     opt.exclude = all;
-    assert_fails(quantize_dynamic(g, NULL, &opt, &none, NULL, err), RUNG_EARGUMENT, "nothing is left");
-    assert_fails(quantize_weights(g, NULL, &opt, &none, NULL, err), RUNG_EARGUMENT, "nothing is left");
+    assert_fails(quantize_dynamic(g, NULL, &opt, &none, NULL, err),
+                 RUNG_EARGUMENT, "nothing is left");
+    assert_fails(quantize_weights(g, NULL, &opt, &none, NULL, err),
+                 RUNG_EARGUMENT, "nothing is left");
     graph_free(g);
     graph_free(q);
 }

@@ -4,9 +4,13 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
+#include "data/npy.h"
 #include "engine/engine.h"
 #include "graph/pass.h"
 #include "graph/rewrite.h"
@@ -18,22 +22,35 @@
 
 enum { BATCHES = 8, ROWS = 32 };
 
-/* BATCHES batches of [1][ROWS][k] for the only input: channel i is `size(i)` times a normal number,
- * and leans on its neighbour, so that the inputs' errors can make up for one another. */
-static samples make_samples(arena *mem, rng *r, int64_t k, float (*size)(int64_t i))
+/* BATCHES samples of [ROWS][k] for the only input, one a batch: channel i is `size(i)` times a
+ * normal number, and leans on its neighbour, so that the inputs' errors can make up for one
+ * another. They go through a file, as a user's do. */
+static samples make_samples(const graph *g, rng *r, int64_t k, float (*size)(int64_t i))
 {
-    samples s = { .mem = mem, .n = BATCHES, .n_fit = BATCHES - 2, .n_threads = 2 };
-    s.list = arena_zero(mem, BATCHES, sizeof *s.list);
-    for (size_t b = 0; b < BATCHES; b++) {
-        float *x = arena_zero(mem, (size_t)(ROWS * k), sizeof *x);
-        struct kept_input *in = arena_zero(mem, 1, sizeof *in);
-        for (int64_t i = 0; i < ROWS * k; i++) {
-            const float lean = i % k ? 0.8f * x[i - 1] / size(i % k - 1) : 0;
-            x[i] = size(i % k) * (rng_normal(r) + lean);
-        }
-        *in = (struct kept_input){ .name = "x", .data.t = { RUNG_F32, 3, { 1, ROWS, k }, x } };
-        s.list[b] = (kept_batch){ .n = 1, .n_inputs = 1, .inputs = in };
+    const rung_quant_options opt = { .size = sizeof opt, .batch = 1, .n_threads = 2 };
+    const dataset_options plain = { 0 };
+    char path[] = "/tmp/rung-weights-XXXXXX.npy", spec[64];
+    const int64_t n = BATCHES * ROWS * k;
+    float *x = mem_alloc((size_t)n * sizeof *x);
+    samples s;
+    dataset *data;
+    assert_non_null(x);
+    for (int64_t i = 0; i < n; i++) {
+        const float lean = i % k ? 0.8f * x[i - 1] / size(i % k - 1) : 0;
+        x[i] = size(i % k) * (rng_normal(r) + lean);
     }
+    const rung_tensor t = { RUNG_F32, 3, { BATCHES, ROWS, k }, x };
+    const int file = mkstemps(path, 4);
+    assert_true(file >= 0);
+    close(file);
+    assert_ok(npy_write_file(path, &t, err));
+    snprintf(spec, sizeof spec, "npy:%s", path);
+    assert_ok(dataset_open(spec, &plain, &data, err));
+    assert_ok(samples_load(g, data, &opt, &s, err));
+    assert_int_equal(s.n, BATCHES);
+    dataset_free(data);
+    unlink(path);
+    mem_free(x);
     return s;
 }
 
@@ -96,7 +113,7 @@ static void gptq_lowers_the_error(void **state)
         for (size_t block = 16; block <= 256; block *= 4) { /* the last: over the end */
             arena *mem = arena_new();
             graph *g = one_product(&r, 72, 20);
-            samples s = make_samples(mem, &r, 72, even);
+            samples s = make_samples(g, &r, 72, even);
             value_info *info = arena_zero(mem, g->n_values, sizeof *info);
             assert_ok(graph_infer(g, NULL, mem, info, err));
             product_group *p;
@@ -120,6 +137,7 @@ static void gptq_lowers_the_error(void **state)
             /* What is said is what the codes do, to the roundings of sums in float. */
             assert_true(fabs(matrix_error(w, &m, &nearest, check) - before) <= 1e-3 * before);
             assert_true(fabs(matrix_error(w, &m, &c, check) - after) <= 1e-3 * after);
+            samples_free(&s);
             graph_free(g);
             arena_free(mem);
         }
@@ -167,7 +185,7 @@ static void awq_lowers_the_error(void **state)
     rng r;
     rng_seed(&r, 3);
     graph *g = one_product(&r, 64, 48), *before = NULL, *q[2];
-    samples s = make_samples(mem, &r, 64, outliers);
+    samples s = make_samples(g, &r, 64, outliers);
     size_t n;
     assert_ok(graph_clone(g, &before, err));
     assert_ok(methods_awq(g, &s, &opt, all_nodes(g, mem), RUNG_I4, 16, diag, &n, err));
@@ -184,6 +202,7 @@ static void awq_lowers_the_error(void **state)
     assert_true(db[1] > db[0]);
     for (int i = 0; i < 2; i++)
         graph_free(q[i]);
+    samples_free(&s);
     graph_free(before);
     graph_free(g);
     diagnostics_free(diag);
@@ -295,7 +314,7 @@ static void smooth_helps(void **state)
     kit_output(g, kit_node(g, "MatMul", "m", 2, IDS(x, kit_random(g, &r, "w", 2, DIMS(64, 40)))));
     assert_ok(graph_sort(g, err));
     assert_ok(graph_clone(g, &before, err));
-    samples s = make_samples(mem, &r, 64, outliers);
+    samples s = make_samples(g, &r, 64, outliers);
     size_t n;
     assert_ok(methods_smooth(&g, &s, &opt, all_nodes(g, mem), false, diag, &n, err));
     assert_int_equal(n, 1);
@@ -311,6 +330,7 @@ static void smooth_helps(void **state)
     assert_true(db[1] > db[0]);
     for (int i = 0; i < 2; i++)
         graph_free(q[i]);
+    samples_free(&s);
     graph_free(before);
     graph_free(g);
     diagnostics_free(diag);
