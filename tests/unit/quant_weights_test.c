@@ -473,6 +473,54 @@ static void other_axis_stays_float(void **state)
     runs_as_integers(g, 20, 0);
 }
 
+/* --- memory ----------------------------------------------------------------------------------- */
+
+enum { SMOOTH, AWQ, GPTQ, N_METHODS };
+
+static rung_status run_method(int which, graph **g, const samples *s, arena *mem, rung_error *err)
+{
+    const rung_quant_options opt = { .size = sizeof opt, .quiet = true };
+    static const bool wanted[2] = { true, true };
+    block_codes rounded[8] = { { NULL, NULL, NULL } };
+    size_t n;
+    if (which == SMOOTH)
+        return methods_smooth(g, s, &opt, wanted, true, NULL, &n, err);
+    if (which == AWQ)
+        return methods_awq(*g, s, &opt, wanted, RUNG_I4, 16, NULL, &n, err);
+    return methods_gptq_blocks(*g, s, &opt, wanted, RUNG_I4, 16, mem, rounded, NULL, err);
+}
+
+static void memory_may_be_out(void **state)
+{
+    rng r;
+    rng_seed(&r, 13);
+    graph *g = one_product(&r, 16, 4);
+    samples s = make_samples(g, &r, 16, outliers);
+    s.n_threads = 1;
+    assert_true(g->n_nodes <= 2 && g->n_values <= 8);
+    for (int which = 0; which < N_METHODS; which++) {
+        bool done = false;
+        for (long n = 0; !done && n < 6000; n++) {
+            arena *mem = arena_new();
+            graph *copy = NULL;
+            rung_error why = { "" };
+            assert_ok(graph_clone(g, &copy, err));
+            mem_fail_after(n);
+            const rung_status st = run_method(which, &copy, &s, mem, &why);
+            mem_fail_after(-1);
+            done = st == RUNG_OK;
+            if (!done && (st != RUNG_EMEMORY || !why.message[0]))
+                fail_msg("method %d, allocation %ld: status %d, '%s'", which, n, (int)st,
+                         why.message);
+            graph_free(copy);
+            arena_free(mem);
+        }
+        assert_true(done);
+    }
+    samples_free(&s);
+    graph_free(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -485,6 +533,7 @@ int main(void)
         cmocka_unit_test(dequantized_matmul),
         cmocka_unit_test(dequantized_gemm),
         cmocka_unit_test(other_axis_stays_float),
+        cmocka_unit_test(memory_may_be_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
