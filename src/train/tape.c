@@ -284,6 +284,7 @@ void tape_free(tape *t)
     if (!t)
         return;
     engine_free(t->e);
+    graph_free(t->converted);
     team_free(t->threads);
     arena_free(t->mem);
     mem_free(t->buffer);
@@ -344,6 +345,8 @@ rung_status tape_forward(tape *t, const float *data, bool changed, float *state,
 
 rung_status tape_backward(tape *t, const float *data, float *grad, rung_error *err)
 {
+    if (t->prepared && !t->e)
+        return fail(err, RUNG_EARGUMENT, "there was no forward run to go back from");
     tape_bind(t, data, grad);
     return tape_run_steps(t, t->n_forward, t->n_steps, err);
 }
@@ -351,5 +354,6 @@ rung_status tape_backward(tape *t, const float *data, float *grad, rung_error *e
 size_t tape_bytes(const tape *t)
 {
     return t->buffer_bytes + t->scratch_bytes * (size_t)team_size(t->threads) +
-           arena_bytes(t->mem) + (t->e ? engine_bytes(t->e) : 0);
+           arena_bytes(t->mem) + (t->e ? engine_bytes(t->e) : 0) +
+           (t->converted ? arena_bytes(t->converted->mem) : 0);
 }

@@ -15,27 +15,37 @@ static rung_status mark_extra(const tape *t, graph *g, rung_error *err)
     return st;
 }
 
-/* The engine of the converted graph by these parameters. */
-static rung_status make_engine(const tape *t, const float *data, engine **out, rung_error *err)
+static void drop_engine(tape *t)
 {
-    graph *g = NULL;
+    engine_free(t->e);
+    graph_free(t->converted);
+    t->e = NULL;
+    t->converted = NULL;
+}
+
+/* The engine of the converted graph by these parameters takes the place of the one before, which
+ * goes first: both would be twice the memory. */
+static rung_status make_engine(tape *t, const float *data, rung_error *err)
+{
     const float *const *by_value;
     const int64_t **dims = mem_zero((size_t)t->n_inputs + 1, sizeof *dims);
     arena *mem = arena_new();
     rung_status st = dims && mem ? RUNG_OK : tape_out_of_memory(err);
     if (st != RUNG_OK)
         goto done;
+    drop_engine(t);
     for (int i = 0; i < t->n_inputs; i++)
         dims[i] = t->inputs[i].dims;
     if ((st = params_by_value(t->p, data, mem, &by_value, err)) != RUNG_OK ||
-        (st = qat_convert(t->g, by_value, &g, err)) != RUNG_OK ||
-        (st = mark_extra(t, g, err)) != RUNG_OK)
+        (st = qat_convert(t->g, by_value, &t->converted, err)) != RUNG_OK ||
+        (st = mark_extra(t, t->converted, err)) != RUNG_OK)
         goto done;
-    const engine_options opt = {
-        .n_threads = team_size(t->threads), .input_dims = dims, .keep = t->keep};
-    st = engine_create(g, &opt, out, err);
+    const engine_options opt = {.n_threads = team_size(t->threads),
+                                .input_dims = dims,
+                                .keep = t->keep,
+                                .shares_constants = true};
+    st = engine_create(t->converted, &opt, &t->e, err);
 done:
-    graph_free(g);
     arena_free(mem);
     mem_free(dims);
     return st;
@@ -50,7 +60,7 @@ rung_status tape_first_engine(tape *t, rung_error *err)
     for (size_t i = 0; i < t->g->n_nodes; i++)
         if (t->pair_at[i] && t->pair_at[i]->kept)
             t->keep[t->pair_at[i]->codes] = true;
-    rung_status st = make_engine(t, t->p->data, &t->e, err);
+    rung_status st = make_engine(t, t->p->data, err);
     for (size_t i = 0; i < t->g->n_nodes && st == RUNG_OK; i++) {
         pair *q = t->pair_at[i];
         engine_kept k;
@@ -66,41 +76,37 @@ rung_status tape_first_engine(tape *t, rung_error *err)
 
 /* The backward steps are made for the plan of the first engine; that of any other parameters is
  * the same. */
-static rung_status check_plan(const tape *t, const engine *fresh, rung_error *err)
+static rung_status check_plan(const tape *t, rung_error *err)
 {
     for (size_t i = 0; i < t->g->n_nodes; i++) {
         const pair *q = t->pair_at[i];
         engine_kept k;
-        if (q && q->kept && (!engine_codes(fresh, q->codes, &k) || k.count != q->inner ||
+        if (q && q->kept && (!engine_codes(t->e, q->codes, &k) || k.count != q->inner ||
                              k.channels_last != t->home[q->codes]))
             return fail(err, RUNG_EMODEL, "the codes of '%s' lie otherwise than before",
                         t->g->values[q->x].name);
+        if (q && q->product) {
+            const rung_status st = tape_renew_product(t, q->product, err);
+            if (st != RUNG_OK)
+                return st;
+        }
     }
     return RUNG_OK;
 }
 
-/* The engine of these parameters takes the place of the one before. */
 static rung_status renew(tape *t, const float *data, rung_error *err)
 {
-    engine *fresh = NULL;
-    rung_status st = make_engine(t, data, &fresh, err);
+    rung_status st = make_engine(t, data, err);
     if (st == RUNG_OK)
-        st = check_plan(t, fresh, err);
-    for (size_t i = 0; i < t->g->n_nodes && st == RUNG_OK; i++)
-        if (t->pair_at[i] && t->pair_at[i]->product)
-            st = tape_renew_product(t, fresh, t->pair_at[i]->product, err);
-    if (st == RUNG_OK) {
-        engine_free(t->e);
-        t->e = fresh;
-        fresh = NULL;
-    }
-    engine_free(fresh);
+        st = check_plan(t, err);
+    if (st != RUNG_OK)
+        drop_engine(t);
     return st;
 }
 
 rung_status tape_run_engine(tape *t, const float *data, bool changed, rung_error *err)
 {
-    rung_status st = changed ? renew(t, data, err) : RUNG_OK;
+    rung_status st = changed || !t->e ? renew(t, data, err) : RUNG_OK;
     if (st != RUNG_OK)
         return st;
     for (int i = 0; i < t->n_inputs; i++)

@@ -11,7 +11,7 @@
 
 #include "base/threads.h"
 #include "engine/engine.h"
-#include "ops/step.h"
+#include "ops/lower.h"
 #include "train/tape.h"
 
 #define NO_CELL (-1)
@@ -75,7 +75,8 @@ typedef struct product {
     int            y;
     float          floor, ceiling; /* real values, infinite: open */
     bool           relu; /* the gradient ends at the floor, not below it */
-    engine_product now;   /* of the present engine */
+    conv_step      first; /* of the first engine: kernel and shape are those of all */
+    engine_product now;   /* of the present one */
 } product;
 
 struct tape {
@@ -119,7 +120,8 @@ struct tape {
     struct moment *moments; /* BatchNormalizations whose running statistics move */
     size_t n_moments, cap_moments;
 
-    engine *e;    /* prepared: of the parameters as they were in the last run */
+    graph  *converted; /* prepared: by the parameters as they were in the last run */
+    engine *e;    /* of that; NULL: there was none, or it failed */
     bool   *keep; /* by value id: codes that the walk may read */
 };
 
@@ -193,8 +195,8 @@ rung_status tape_scale_grad(tape *t, const pair *q, int *out, rung_error *err);
 /* --- tape_products.c -------------------------------------------------------------------------- */
 /* Fills q->product where the engine's plan has one. */
 rung_status tape_find_product(tape *t, pair *q, rung_error *err);
-/* The same product of the engine that has taken the place of the one before. */
-rung_status tape_renew_product(const tape *t, const engine *e, product *p, rung_error *err);
+/* The same product of the present engine. */
+rung_status tape_renew_product(const tape *t, product *p, rung_error *err);
 /* As tape_pair_backward, from the exact sums to the gradient of q->product->y. */
 rung_status tape_product_backward(tape *t, const pair *q, rung_error *err);
 

@@ -56,15 +56,16 @@ rung_status tape_find_product(tape *t, pair *q, rung_error *err)
     if (!n || !(node_is(n, "Conv") || node_is(n, "ConvTranspose") || node_is(n, "Gemm") ||
                 node_is(n, "MatMul")))
         return RUNG_OK;
+    p.first = *p.now.step;
     q->product = arena_copy(t->mem, &p, sizeof p);
     return q->product ? RUNG_OK : tape_out_of_memory(err);
 }
 
-rung_status tape_renew_product(const tape *t, const engine *e, product *p, rung_error *err)
+rung_status tape_renew_product(const tape *t, product *p, rung_error *err)
 {
     engine_product now;
-    if (!engine_product_of(e, p->codes, &now) || now.step->kernel != p->now.step->kernel ||
-        memcmp(&now.step->shape, &p->now.step->shape, sizeof now.step->shape) != 0)
+    if (!engine_product_of(t->e, p->codes, &now) || now.step->kernel != p->first.kernel ||
+        memcmp(&now.step->shape, &p->first.shape, sizeof p->first.shape) != 0)
         return fail(err, RUNG_EMODEL, "the product that makes '%s' is another than before",
                     t->g->values[p->codes].name);
     p->now = now;
