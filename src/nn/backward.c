@@ -37,6 +37,7 @@ static const training_row rows[] = {
     {"ReduceSum", NULL, reduce_backward},
     {"Relu", NULL, unary_backward},
     {"Sigmoid", NULL, unary_backward},
+    {"Softmax", NULL, softmax_backward},
     {"Sqrt", NULL, unary_backward},
     {"Sub", NULL, binary_backward},
     {"Tanh", NULL, unary_backward},

@@ -20,7 +20,6 @@ rung_status pool_backward(const lowering *l, unsigned wanted, step *s, rung_erro
 rung_status reduce_backward(const lowering *l, unsigned wanted, step *s, rung_error *err);
 rung_status batchnorm_backward(const lowering *l, unsigned wanted, step *s, rung_error *err);
 rung_status softmax_backward(const lowering *l, unsigned wanted, step *s, rung_error *err);
-rung_status resize_backward(const lowering *l, unsigned wanted, step *s, rung_error *err);
 
 /* The buffers of a backward step, in their order. */
 static inline int at_out(const lowering *l, int i)

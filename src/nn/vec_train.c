@@ -51,13 +51,6 @@ static void add(const float *x, size_t n, float a, float *y)
         y[i] += a * x[i];
 }
 
-static void add_product(const float *u, const float *v, size_t n, float a, float *y)
-{
-    SAME_OR_APART
-    for (size_t i = 0; i < n; i++)
-        y[i] += a * u[i] * v[i];
-}
-
 static float lanes_sum(vec v)
 {
     float lanes[LANES], sum = 0.0f;
@@ -191,8 +184,6 @@ const vec_train VEC(vec_train) = {
               slope_exp, slope_sigmoid, slope_tanh, slope_sqrt, slope_square, slope_abs, slope_erf,
               slope_gelu, slope_gelu_tanh},
     .add = add,
-    .add_product = add_product,
-    .dot = dot,
     .affine = affine,
     .column_sum = column_sum,
     .column_spread = column_spread,

@@ -33,10 +33,7 @@ typedef struct vec_train {
     /* dx may be v or dy. */
     void (*slope[SLOPE_COUNT])(const float *v, const float *dy, size_t n, float a, float b,
                                float *dx);
-    /* y += a x; y += a u v; the sum of u v. */
-    void (*add)(const float *x, size_t n, float a, float *y);
-    void (*add_product)(const float *u, const float *v, size_t n, float a, float *y);
-    float (*dot)(const float *u, const float *v, size_t n);
+    void (*add)(const float *x, size_t n, float a, float *y); /* y += a x */
     /* In `rows` rows of `stride`, columns [0, c): y = a u + b (v - m) + d, where a, b, m, d are
      * [c]; u = NULL: without. y may be u or v. */
     void (*affine)(const float *u, const float *v, size_t rows, size_t stride, size_t c,

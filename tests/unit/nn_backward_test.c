@@ -357,6 +357,21 @@ static void test_reduce(void **state)
     }
 }
 
+static void test_softmax(void **state)
+{
+    rng *r = *state;
+    for (int i = 0; i < ROUNDS; i++) {
+        nn_case c;
+        const int64_t dims[3] = {nn_between(r, 1, 4), nn_between(r, 1, 9), nn_between(r, 2, 90)};
+        nn_begin(&c, r, false);
+        nn_input(&c, false, 3, dims);
+        nn_node(&c, "Softmax", 1);
+        /* y (dy - s) with y <= 1, |s| <= the greatest |dy|, which stays below 6 */
+        nn_check_backward(&c, 1, (nn_bound){NN_ABSOLUTE, (double)dims[2] + 8, 12});
+        nn_end(&c);
+    }
+}
+
 /* --- BatchNormalization ----------------------------------------------------------------------- */
 static void norm_case(nn_case *c, rng *r, int rank)
 {
@@ -540,6 +555,7 @@ int main(void)
         cmocka_unit_test(test_unary),  cmocka_unit_test(test_clip),
         cmocka_unit_test(test_square), cmocka_unit_test(test_binary),
         cmocka_unit_test(test_pools),  cmocka_unit_test(test_reduce),
+        cmocka_unit_test(test_softmax),
         cmocka_unit_test(test_batchnorm_fixed), cmocka_unit_test(test_batchnorm),
         cmocka_unit_test(test_memory),
     };

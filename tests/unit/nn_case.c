@@ -413,6 +413,8 @@ static void compare_gradient(const nn_case *c, const gradients *g, nn_bound b, c
         if (b.kind == NN_SUM)
             most = (b.terms + 8) * FLT_EPSILON * fabs(((const float *)g->size[in].data)[i]) +
                    FLT_MIN;
+        else if (b.kind == NN_ABSOLUTE)
+            most = b.terms * FLT_EPSILON * b.slack;
         else if (b.kind == NN_RELATIVE)
             most = b.terms * FLT_EPSILON *
                    (fabs(want) +

@@ -32,6 +32,7 @@ typedef struct nn_bound {
         NN_EXACT,    /* equal */
         NN_SUM,
         NN_RELATIVE, /* terms * FLT_EPSILON * (|eval| + slack * |x|) */
+        NN_ABSOLUTE, /* terms * FLT_EPSILON * slack; of gradients only */
     } kind;
     double terms, slack;
 } nn_bound;
