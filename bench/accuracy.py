@@ -73,8 +73,12 @@ def samples(name, part):
 def calibration_data(name, work):
     """The data argument of rung quantize, and its preprocessing."""
     kind = sub.SUBJECTS[name].kind
-    if kind in ('cifar', 'random'):
+    if kind == 'cifar':
         return sub.calibration_data(name, work)
+    if kind == 'random':
+        file = work / f'{name}.npy'
+        np.save(file, samples(name, 'calibration')[0])
+        return f'npy:{file}', ''
     tree = work / 'photographs'
     if not tree.exists():
         tree.mkdir()
@@ -194,10 +198,8 @@ def judged(name, references, outputs, labels):
 
 
 def sqnr_of(figures):
-    """The figures that count: of UltraFace both outputs, of others the worst; behind a Softmax too,
-    where a peer's file has one."""
-    own = figures['sqnr'] if len(figures['sqnr']) == 2 else [min(figures['sqnr'])]
-    return own + ([figures['softmax']] if 'softmax' in figures else [])
+    """The figures that count: of UltraFace both outputs, of others the worst."""
+    return figures['sqnr'] if len(figures['sqnr']) == 2 else [min(figures['sqnr'])]
 
 
 def peer_figures(peer, name, work, x, references, labels, measure):
@@ -237,10 +239,13 @@ def figures_of(name, work, measure_peers=True, methods=('auto', 'none'), flags=(
 
 
 def margins(found):
-    """rung auto less the best peer: of each SQNR that counts, and of the agreement."""
+    """rung auto less the best peer: of each SQNR that counts, and of the agreement. Beside LiteRT
+    behind the Softmax too, which its file has."""
     peers = [f for who, f in found.items() if who in PEERS]
     own = found['rung auto']
     db = [a - max(p) for a, p in zip(sqnr_of(own), zip(*map(sqnr_of, peers)))]
+    if 'softmax' in found.get('LiteRT', {}):
+        db.append(own['softmax'] - found['LiteRT']['softmax'])
     agreement = (own['agreement'] - max(p['agreement'] for p in peers)
                  if 'agreement' in own else 0.0)
     return db, agreement
@@ -250,6 +255,7 @@ def cell(figures):
     if figures is None:
         return ''
     words = [', '.join(f'{db:.1f}' for db in sqnr_of(figures)) + ' dB']
+    words += [f'softmax {figures["softmax"]:.1f}'] if 'softmax' in figures else []
     words += [f'{figures["top1"]:.2f}'] if 'top1' in figures else []
     words += [f'agree {figures["agreement"]:.2f}'] if 'agreement' in figures else []
     return ', '.join(words)
