@@ -140,6 +140,19 @@ static bool needs_clip(const recipe *r, int v)
            !(r->places[v].kind == PLACE_SHARED && r->places[v].derived);
 }
 
+static bool has_narrow_reader(const recipe *r, int v)
+{
+    if (!(r->narrow[v].scale > 0))
+        return false;
+    for (size_t i = 0; i < r->n_nodes; i++) {
+        const node *n = &r->g->nodes[i];
+        for (int k = 0; r->quantized[i] && k < n->n_inputs; k++)
+            if (n->inputs[k] == v && reads_narrow(r, n, v))
+                return true;
+    }
+    return false;
+}
+
 /* The pair of 8 bits behind one of 16. */
 static rung_status insert_narrow(inserter *s, int v, rung_error *err)
 {
@@ -189,7 +202,7 @@ static rung_status insert_pair(inserter *s, int v, rung_error *err)
         (kept != codes && (st = clip_codes(s, codes, kept, p->type, ends, err)) != RUNG_OK) ||
         (st = add_node(s, "DequantizeLinear", dq, to, -1, err)) != RUNG_OK)
         return st;
-    return s->r->narrow[v].scale > 0 ? insert_narrow(s, v, err) : RUNG_OK;
+    return has_narrow_reader(s->r, v) ? insert_narrow(s, v, err) : RUNG_OK;
 }
 
 /* --- constants -------------------------------------------------------------------------------- */

@@ -71,10 +71,17 @@ static rows matrix_rows(const tensor *t, bool transposed)
     return w;
 }
 
+/* 16-bit activations: ONNX Runtime computes in float32 there. */
+static bool is_wide(dtype t)
+{
+    return t == RUNG_U16 || t == RUNG_I16;
+}
+
 static pairs risk_of(const exam *x, const node *n, const node *weight)
 {
     const tensor *t = x->g->values[weight->inputs[0]].constant;
-    if (!exam_activation(x, node_input(n, 0)) || t->type != RUNG_I8 || t->rank < 2 ||
+    const node *dq = exam_activation(x, node_input(n, 0));
+    if (!dq || is_wide(exam_code_type(x, dq)) || t->type != RUNG_I8 || t->rank < 2 ||
         tensor_count(t) == 0)
         return (pairs){0, 0};
     const rows w =
@@ -129,7 +136,8 @@ static void code_types(const exam *x, const node *n, const node *q)
     for (int i = 0; i < n->n_inputs; i++) {
         const node *dq = exam_activation(x, n->inputs[i]);
         const dtype in = dq ? exam_code_type(x, dq) : RUNG_UNDEFINED;
-        if (in != RUNG_UNDEFINED && out != RUNG_UNDEFINED && in != out) {
+        if (in != RUNG_UNDEFINED && out != RUNG_UNDEFINED && in != out && !is_wide(in) &&
+            !is_wide(out)) {
             diagnose(x->d, "mixed-types", exam_label(x, n),
                      "it reads %s and gives %s: ONNX Runtime may run it in float32; quantize both "
                      "to one type",

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "base/strmap.h"
+#include "graph/pass.h"
 #include "graph/rewrite.h"
 #include "report/diagnose.h"
 #include "report/text.h"
@@ -20,6 +21,7 @@ typedef struct inspection {
     const graph *g;
     op_count *ops;
     size_t n_ops, n_nodes;
+    int pairs[4]; /* QuantizeLinear of activations, by pair_types */
     size_t parameters, bytes;
     engine *e; /* NULL: it cannot be planned, why_not says the reason */
     rung_error why_not;
@@ -45,6 +47,22 @@ static rung_status count_ops(inspection *in, rung_error *err)
     in->n_nodes = g->n_nodes;
     strmap_free(seen);
     return st;
+}
+
+static const dtype pair_types[4] = {RUNG_U8, RUNG_I8, RUNG_U16, RUNG_I16};
+
+static void count_pairs(inspection *in)
+{
+    const graph *g = in->g;
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const node *n = &g->nodes[i];
+        if (!node_is(n, "QuantizeLinear") || node_constant(g, n, 0))
+            continue;
+        const tensor *zero = node_constant(g, n, 2);
+        const dtype type = zero ? zero->type : RUNG_U8;
+        for (int k = 0; k < 4; k++)
+            in->pairs[k] += type == pair_types[k];
+    }
 }
 
 /* Constants of float type, or of integer type that go through a DequantizeLinear, are parameters;
@@ -131,6 +149,22 @@ static void add_remarks_text(text *t, const diagnostics *d)
                  d->list[i].message);
 }
 
+static void add_pairs_text(text *t, const inspection *in)
+{
+    bool any = false;
+    for (int k = 0; k < 4; k++) {
+        if (!in->pairs[k])
+            continue;
+        if (any)
+            text_add(t, ", %d %s", in->pairs[k], dtype_name(pair_types[k]));
+        else
+            text_add(t, "%-14s%d %s", "activations", in->pairs[k], dtype_name(pair_types[k]));
+        any = true;
+    }
+    if (any)
+        text_add(t, "\n");
+}
+
 static rung_status inspect_text(const inspection *in, char **out, rung_error *err)
 {
     const graph *g = in->g;
@@ -141,6 +175,7 @@ static rung_status inspect_text(const inspection *in, char **out, rung_error *er
     text_add(&t, "%-14s%zu\n", "nodes", in->n_nodes);
     for (size_t i = 0; i < in->n_ops; i++)
         text_add(&t, "%-14s%4d %s\n", i ? "" : "operators", in->ops[i].n, in->ops[i].op_type);
+    add_pairs_text(&t, in);
     text_add(&t, "%-14s%zu (%.2f MB)\n", "parameters", in->parameters, (double)in->bytes / 1e6);
     for (int i = 0; i < g->n_metadata; i++)
         text_add(&t, "%-14s%s = %s\n", i ? "" : "metadata", g->metadata[i].key,
@@ -221,6 +256,10 @@ static rung_status inspect_json(const inspection *in, char **out, rung_error *er
     cJSON *ops = cJSON_AddObjectToObject(o, "ops");
     for (size_t i = 0; i < in->n_ops; i++)
         cJSON_AddNumberToObject(ops, in->ops[i].op_type, in->ops[i].n);
+    cJSON *pairs = cJSON_AddObjectToObject(o, "activations");
+    for (int k = 0; k < 4; k++)
+        if (in->pairs[k])
+            cJSON_AddNumberToObject(pairs, dtype_name(pair_types[k]), in->pairs[k]);
     cJSON_AddNumberToObject(o, "parameters", (double)in->parameters);
     cJSON_AddNumberToObject(o, "bytes", (double)in->bytes);
     cJSON *metadata_json = cJSON_AddObjectToObject(o, "metadata");
@@ -242,6 +281,7 @@ rung_status report_inspect(const graph *g, bool json, char **out, rung_error *er
                                 : fail_memory(err, "diagnostics", sizeof *in.remarks);
     if (st == RUNG_OK)
         st = count_ops(&in, err);
+    count_pairs(&in);
     if (st == RUNG_OK)
         st = count_parameters(&in, err);
     if (st == RUNG_OK) {

@@ -215,8 +215,10 @@ static const struct mistake {
     { SET("\"weight_bits\": 4.5"), "weight_bits: 4.5 is not a whole number from 2 to 8" },
     { SET("\"act_bits\": 1"), "act_bits: 1 is not a whole number from 2 to 8" },
     { SET("\"act_bits\": \"4\""), "act_bits: a whole number is wanted, not a string" },
-    { SET("\"act_type\": \"uint9\""), "act_type: \"uint9\" is none of \"uint8\", \"int8\", \"uint16\", \"int16\"" },
-    { SET("\"act_type\": 8"), "act_type: one of \"uint8\", \"int8\", \"uint16\", \"int16\" is wanted, not a number" },
+    { SET("\"act_type\": \"uint9\""),
+      "act_type: \"uint9\" is none of \"uint8\", \"int8\", \"uint16\", \"int16\"" },
+    { SET("\"act_type\": 8"), "act_type: one of \"uint8\", \"int8\", \"uint16\", \"int16\" is "
+                                "wanted, not a number" },
     { SET("\"act_symmetric\": 1"), "act_symmetric: true or false is wanted, not a number" },
     { SET("\"weight_scheme\": \"row\""), "\"row\" is none of \"per-channel\", \"per-tensor\"" },
     { SET("\"range\": \"max\""), "range: \"max\" is none of \"minmax\", \"ema\"" },
