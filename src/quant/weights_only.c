@@ -275,14 +275,36 @@ static rung_status round_by_gptq(weights_only *d, const samples *s, rung_error *
                                d->rounded, e->diag, err);
 }
 
-/* What the methods come to on samples kept apart, where there are such. */
-static rung_status report_sqnr(const graph *g, const graph *q, const samples *s, diagnostics *diag,
+/* *out, made by `methods`, against the model without the first of them, on samples kept apart: the
+ * better one stays. */
+static rung_status keep_better(const graph *g, dataset *data, const rung_quant_options *opt,
+                               unsigned methods, const samples *s, graph **out, diagnostics *diag,
                                rung_error *err)
 {
-    double db;
-    const rung_status st = samples_sqnr(s, g, q, &db, err);
+    const unsigned first = methods & RUNG_METHOD_AWQ ? RUNG_METHOD_AWQ : RUNG_METHOD_GPTQ;
+    rung_quant_options less = *opt;
+    graph *other = NULL;
+    double with = 0, without = 0;
+    less.methods = methods & ~first;
+    if (!less.methods)
+        less.methods = RUNG_METHOD_NONE;
+    rung_status st = quantize_weights(g, data, &less, &other, NULL, err);
     if (st == RUNG_OK)
-        diagnose(diag, "method", "weights", "the outputs have %.2f dB on samples kept apart", db);
+        st = samples_sqnr(s, g, *out, &with, err);
+    if (st == RUNG_OK)
+        st = samples_sqnr(s, g, other, &without, err);
+    if (st == RUNG_OK) {
+        const bool better = with > without;
+        diagnose(diag, better ? "method" : "method-undone",
+                 first == RUNG_METHOD_AWQ ? "awq" : "gptq",
+                 "the network has %.2f dB, %.2f dB without, on samples kept apart", with, without);
+        if (!better) {
+            graph *worse = *out;
+            *out = other;
+            other = worse;
+        }
+    }
+    graph_free(other);
     return st;
 }
 
@@ -324,8 +346,13 @@ rung_status quantize_weights(const graph *g, dataset *data, const rung_quant_opt
     if (st == RUNG_OK)
         st = run(&d, err);
     st = finish(&d, st, out, err);
-    if (st == RUNG_OK && methods & looking)
-        st = report_sqnr(g, *out, &s, diag, err);
+    if (st == RUNG_OK && methods & looking) {
+        st = keep_better(g, data, opt, methods, &s, out, diag, err);
+        if (st != RUNG_OK) {
+            graph_free(*out);
+            *out = NULL;
+        }
+    }
 done:
     samples_free(&s);
     graph_free(scaled);
