@@ -18,7 +18,7 @@ typedef struct command {
 } command;
 
 extern const command cmd_bench, cmd_compare, cmd_eval, cmd_inspect, cmd_quantize, cmd_run,
-    cmd_train;
+    cmd_train, cmd_tune;
 
 /* Options of training; numbers are -1 where they are not given. */
 typedef struct train_words {
@@ -36,11 +36,13 @@ typedef struct options {
     const char *second; /* the other one, where MODEL2 is allowed */
     const char *output, *html, *data, *eval, *reference, *preprocess;
     const char *mode, *range, *act_type, *weight_scheme, *method, *qconfig, *pairs;
+    const char *prefer, *work;
     const char **exclude, **ops, **inputs; /* freed by options_free */
     int         n_exclude, n_ops, n_inputs;
     long        samples, threads, batch, seed, weight_bits, act_bits, block;
     double      percentile, seconds, max_drop; /* max_drop: -1 where it is not given */
-    bool        json, quiet, profile, fastest, sensitivity;
+    double      time_budget;
+    bool        json, quiet, profile, fastest, sensitivity, no_train;
     bool        symmetric, weight_asymmetric, reduce_range;
     train_words train;
     bool        help; /* the help was printed: nothing else is to be done */

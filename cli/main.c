@@ -6,8 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
-static const command *const commands[] = {&cmd_inspect, &cmd_quantize, &cmd_train, &cmd_eval,
-                                          &cmd_compare, &cmd_bench,    &cmd_run,   NULL};
+static const command *const commands[] = {&cmd_inspect, &cmd_quantize, &cmd_train, &cmd_tune,
+                                          &cmd_eval,    &cmd_compare,  &cmd_bench, &cmd_run,
+                                          NULL};
 
 /* Ends the program by the signal, as if it had not been caught: the caller sees which it was. */
 static void on_signal(int sig)
@@ -48,7 +49,7 @@ static void print_help(FILE *to)
         fprintf(to, "  %-10s%s\n", (*c)->name, (*c)->summary);
     fputs("\n'rung COMMAND --help' explains a command, with examples. 'rung --version' says which\n"
           "rung this is. RUNG_CPU=ref|avx2|avx512vnni forces a level of the processor.\n"
-          "Exit status: 0 success, 1 failure, 2 usage.\n",
+          "Exit status: 0 success, 1 failure, 2 usage, 3 a drop that was not kept.\n",
           to);
 }
 

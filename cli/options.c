@@ -49,6 +49,10 @@ static const struct option long_options[] = {
     { "max-drop", required_argument, NULL, 'D' },
     { "fastest", no_argument, NULL, 'F' },
     { "sensitivity", no_argument, NULL, 'E' },
+    { "prefer", required_argument, NULL, 'G' },
+    { "work", required_argument, NULL, 'W' },
+    { "time-budget", required_argument, NULL, 'T' },
+    { "no-train", no_argument, NULL, 'N' },
     { "reference", required_argument, NULL, 'R' },
     { "preprocess", required_argument, NULL, 'p' },
     { "mode", required_argument, NULL, 'm' },
@@ -174,6 +178,8 @@ static bool take_text(options *o, int opt, const char *text)
     case 'M': o->method = text; return true;
     case 'Q': o->qconfig = text; return true;
     case 'I': o->pairs = text; return true;
+    case 'G': o->prefer = text; return true;
+    case 'W': o->work = text; return true;
     default: return false;
     }
 }
@@ -189,6 +195,7 @@ static bool take_flag(options *o, int opt)
     case 'f': o->profile = true; return true;
     case 'F': o->fastest = true; return true;
     case 'E': o->sensitivity = true; return true;
+    case 'N': o->no_train = true; return true;
     default: return false;
     }
 }
@@ -206,6 +213,7 @@ static bool take_number(options *o, int opt, const char *text)
     case 'b': return to_long(text, 1, 65536, &o->batch);
     case 'P': return to_double(text, 50, 100, &o->percentile);
     case 'D': return to_double(text, 0, 100, &o->max_drop);
+    case 'T': return to_double(text, 1, 1e9, &o->time_budget);
     default: return to_double(text, 0.01, 3600, &o->seconds);
     }
 }

@@ -459,6 +459,46 @@ RUNG_API rung_status rung_trainer_save(const rung_trainer *trainer, rung_model *
                                        rung_error *err);
 RUNG_API void        rung_trainer_free(rung_trainer *trainer);
 
+/* --- the decision ------------------------------------------------------------------------------ */
+
+typedef enum rung_prefer { RUNG_PREFER_LATENCY = 0, RUNG_PREFER_SIZE } rung_prefer;
+
+typedef struct rung_tune_options {
+    size_t      size; /* set by RUNG_TUNE_OPTIONS */
+    double      max_drop;    /* points of accuracy that may be lost on `eval` */
+    double      time_budget; /* seconds of all trials; 0 = none. What has begun is ended, training
+                              * has as many epochs as fit */
+    rung_prefer prefer;      /* among the trials that keep the drop */
+    bool        no_train;
+    /* A folder, made where it is missing: a record and a model for each trial. Those of the same
+     * model, data and settings are used again, so that an interrupted tune goes on. Wanted. */
+    const char *work;
+    /* Bits, types, names, samples (0 = 500), seed, threads; NULL: defaults. Methods are chosen. */
+    const rung_quant_options *quant;
+    const rung_train_options *train; /* NULL: defaults; its checkpoint and metrics are not read */
+    const char *model_title, *data_title, *eval_title; /* what reports call them; data that is
+                                                        * called otherwise is other data */
+    bool        quiet;
+} rung_tune_options;
+#define RUNG_TUNE_OPTIONS { .size = sizeof(rung_tune_options) }
+
+/* Post-training quantization from cheap to dear, then training, until accuracy on eval (labelled:
+ * top-1, otherwise agreement with the float model) drops by at most max_drop points. data: to
+ * calibrate and to train on. RUNG_OK also where that is not met: *out is then the best found, and
+ * rung_tuning_met says so. *out and *tuning are the caller's (docs/tune.md). */
+typedef struct rung_tuning rung_tuning;
+RUNG_API rung_status rung_tune(const rung_model *model, rung_dataset *data, rung_dataset *eval,
+                               const rung_tune_options *options, rung_model **out,
+                               rung_tuning **tuning, rung_error *err);
+RUNG_API bool rung_tuning_met(const rung_tuning *tuning);
+/* Every trial and the recommendation: for a person, or as one JSON object (docs/cli.md lists its
+ * keys); *text is the caller's: rung_text_free. As one HTML page, written atomically. */
+RUNG_API rung_status rung_tuning_text(const rung_tuning *tuning, bool json, char **text,
+                                      rung_error *err);
+RUNG_API rung_status rung_tuning_save_html(const rung_tuning *tuning, const char *path,
+                                           rung_error *err);
+RUNG_API void        rung_tuning_free(rung_tuning *tuning);
+
 /* --- the process ----------------------------------------------------------------------------- */
 /* Whether RUNG_CPU (environment) names a level that this machine has: ref, avx2, avx512vnni. */
 RUNG_API rung_status rung_check_cpu(rung_error *err);

@@ -1,5 +1,6 @@
 #include "api/handles.h"
 
+#include "api/checks.h"
 #include "api/options.h"
 #include "base/mem.h"
 #include "quant/qat.h"
@@ -108,6 +109,11 @@ static rung_status check_options(mode m, const rung_quant_options *o, rung_error
         return fail(err, RUNG_EARGUMENT, "names are counted but not given");
     preprocess parsed;
     return preprocess_parse(o->preprocess, &parsed, err);
+}
+
+rung_status quant_options_check(const rung_quant_options *o, rung_error *err)
+{
+    return check_options(STATIC, o, err);
 }
 
 static rung_status run(const job *j, const rung_quant_options *opt, graph **out,

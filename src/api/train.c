@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "api/checks.h"
 #include "api/options.h"
 #include "base/file.h"
 #include "base/mem.h"
@@ -131,8 +132,8 @@ static void set_trainer(const rung_train_options *o, bool prepared, trainer_opti
     t->n_features = o->n_features;
 }
 
-static rung_status set_run(const rung_train_options *o, bool prepared, bool labels, bool teacher,
-                           train_options *r, rung_error *err)
+rung_status train_options_take(const rung_train_options *o, bool prepared, bool labels,
+                               bool teacher, train_options *r, rung_error *err)
 {
     rung_status st;
     *r = (train_options){
@@ -182,8 +183,8 @@ rung_status rung_train(const rung_model *model, const rung_model *teacher, rung_
     if (!model || !data || !out)
         return fail(err, RUNG_EARGUMENT, "rung_train: model, data and out must not be NULL");
     if ((st = options_copy(&o, sizeof o, options, "rung_train_options", err)) != RUNG_OK ||
-        (st = set_run(&o, rung_is_prepared(model), dataset_has_labels(data->d), teacher != NULL,
-                      &opt, err)) != RUNG_OK)
+        (st = train_options_take(&o, rung_is_prepared(model), dataset_has_labels(data->d),
+                                 teacher != NULL, &opt, err)) != RUNG_OK)
         return st;
     rung_training *made = mem_zero(1, sizeof *made);
     if (!made)
@@ -246,7 +247,8 @@ rung_status rung_trainer_create(const rung_model *model, const rung_model *teach
     if (!model || !out)
         return fail(err, RUNG_EARGUMENT, "rung_trainer_create: model and out must not be NULL");
     if ((st = options_copy(&o, sizeof o, options, "rung_train_options", err)) != RUNG_OK ||
-        (st = set_run(&o, rung_is_prepared(model), true, teacher != NULL, &opt, err)) != RUNG_OK)
+        (st = train_options_take(&o, rung_is_prepared(model), true, teacher != NULL, &opt,
+                                 err)) != RUNG_OK)
         return st;
     opt.trainer.optimizer.total = o.steps;
     if (!o.steps)
