@@ -2,6 +2,9 @@
 #include "cli.h"
 
 #include <fcntl.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -53,9 +56,19 @@ static void print_help(FILE *to)
           to);
 }
 
+/* glibc raises the size from which blocks are given back to the system whenever a larger one is
+ * freed; buffers of a whole batch would then stay behind, in pieces. */
+static void return_large_blocks(void)
+{
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+#endif
+}
+
 int main(int argc, char **argv)
 {
     rung_error err;
+    return_large_blocks();
     if (!open_standard_streams())
         return EXIT_FAILED;
     catch_signals();
