@@ -214,11 +214,13 @@ typedef struct walk {
     bool                      may_add;
     double                    db; /* of g as it is */
     size_t                    n;  /* groups that were changed */
+    bool                     *taken; /* by group */
+    bool                      again; /* the second time: what is left alone now is undone */
 } walk;
 
 /* g with t's factors, if the network is the better for it. */
 static rung_status accept(walk *w, const trial *t, const uses *u, float a, double gain,
-                          rung_error *err)
+                          bool *taken, rung_error *err)
 {
     graph *next = NULL;
     size_t n_muls = 0;
@@ -238,7 +240,8 @@ static rung_status accept(walk *w, const trial *t, const uses *u, float a, doubl
         next = old;
         w->db = db;
         w->n++;
-    } else if (st == RUNG_OK) {
+        *taken = true;
+    } else if (st == RUNG_OK && w->again) {
         diagnose(w->diag, "method-undone", name, "smooth: the network has %.2f dB instead of %.2f "
                  "dB on samples kept apart", db, w->db);
     }
@@ -246,7 +249,7 @@ static rung_status accept(walk *w, const trial *t, const uses *u, float a, doubl
     return st;
 }
 
-static rung_status smooth_group(walk *w, trial *t, rung_error *err)
+static rung_status smooth_group(walk *w, trial *t, bool *taken, rung_error *err)
 {
     uses u;
     double before, after;
@@ -256,24 +259,30 @@ static rung_status smooth_group(walk *w, trial *t, rung_error *err)
         return st;
     const float a = search(t, &before, &after);
     if (a > 0)
-        return accept(w, t, &u, a, 10 * log10(before / after), err);
-    diagnose(w->diag, "method-undone", w->g->values[t->p->ws[0]].name,
-             "smooth: no factors lower the error of its outputs");
+        return accept(w, t, &u, a, 10 * log10(before / after), taken, err);
+    if (w->again)
+        diagnose(w->diag, "method-undone", w->g->values[t->p->ws[0]].name,
+                 "smooth: no factors lower the error of its outputs");
     return RUNG_OK;
 }
 
+/* Twice: what one group gains the network may depend on the others. */
 static rung_status smooth_all(walk *w, const product_group *groups, size_t n_groups,
                               rung_error *err)
 {
     progress bar;
     rung_status st = n_groups ? judge(w->g, w->reference, w->s, w->opt, &w->db, err) : RUNG_OK;
-    progress_begin(&bar, "smoothing", "groups", n_groups, w->opt->quiet);
-    for (size_t i = 0; i < n_groups && st == RUNG_OK; i++) {
-        trial t = { .opt = w->opt, .p = &groups[i], .n_threads = w->s->n_threads,
-                    .mem = arena_new() };
-        st = t.mem ? smooth_group(w, &t, err) : fail_memory(err, "smoothing", sizeof t);
-        arena_free(t.mem);
+    progress_begin(&bar, "smoothing", "groups", 2 * n_groups, w->opt->quiet);
+    for (size_t i = 0; i < 2 * n_groups && st == RUNG_OK; i++) {
+        bool *taken = &w->taken[i % n_groups];
+        trial t = { .opt = w->opt, .p = &groups[i % n_groups], .n_threads = w->s->n_threads };
+        w->again = i >= n_groups;
         progress_step(&bar, 1);
+        if (*taken)
+            continue;
+        t.mem = arena_new();
+        st = t.mem ? smooth_group(w, &t, taken, err) : fail_memory(err, "smoothing", sizeof t);
+        arena_free(t.mem);
     }
     progress_end(&bar);
     return st;
@@ -296,6 +305,9 @@ rung_status methods_smooth(graph **g, const samples *s, const rung_quant_options
         st = graph_clone(*g, &reference, err);
     walk w = { .g = *g, .reference = reference, .s = s, .opt = opt, .diag = diag,
                .may_add = may_add };
+    w.taken = st == RUNG_OK ? arena_zero(mem, n_groups + 1, sizeof *w.taken) : NULL;
+    if (st == RUNG_OK && !w.taken)
+        st = fail_memory(err, "smoothing", n_groups);
     if (st == RUNG_OK)
         st = smooth_all(&w, groups, n_groups, err);
     *g = w.g;
