@@ -380,7 +380,7 @@ typedef struct rung_train_options {
     size_t         epochs; /* 0 = 10 */
     size_t         batch;  /* samples of a step; 0 = 64 */
     rung_optimizer optimizer;
-    double         rate;   /* the highest; 0 = 0.001 (AdamW), 0.01 (SGD) */
+    double         rate;   /* the highest; 0 = 0.0001 (AdamW), 0.001 (SGD); float: tenfold */
     double         scale_rate; /* of scales, as a share of rate; 0 = 1 */
     double         momentum;   /* SGD; 0 = 0.9, Nesterov's unless plain_momentum is set */
     bool           plain_momentum;

@@ -105,12 +105,15 @@ static rung_status set_loss(const rung_train_options *o, bool labels, bool teach
     return RUNG_OK;
 }
 
-static void set_optimizer(const rung_train_options *o, optimizer_options *p)
+/* Fine-tuning through coarse codes wants a tenth of the rate: measured on CIFAR-10's ResNet-20 at 4
+ * bits, where AdamW at 0.001 destroys in an epoch what 0.0001 wins. */
+static void set_optimizer(const rung_train_options *o, bool prepared, optimizer_options *p)
 {
     const bool adam = o->optimizer == RUNG_OPTIMIZER_ADAMW;
+    const double rate = (adam ? 0.001 : 0.01) / (prepared ? 10 : 1);
     *p = (optimizer_options){
         .kind = adam ? OPTIMIZER_ADAMW : OPTIMIZER_SGD,
-        .rate = chosen(o->rate, adam ? 0.001 : 0.01), .scale_rate = chosen(o->scale_rate, 1),
+        .rate = chosen(o->rate, rate), .scale_rate = chosen(o->scale_rate, 1),
         .momentum = chosen(o->momentum, 0.9), .nesterov = !o->plain_momentum, .beta1 = 0.9f,
         .beta2 = 0.999f, .epsilon = 1e-8f, .weight_decay = chosen(o->weight_decay,
                                                                    adam ? 0.01 : 0.0001),
@@ -121,7 +124,7 @@ static void set_optimizer(const rung_train_options *o, optimizer_options *p)
 
 static void set_trainer(const rung_train_options *o, bool prepared, trainer_options *t)
 {
-    set_optimizer(o, &t->optimizer);
+    set_optimizer(o, prepared, &t->optimizer);
     t->batch = o->batch ? o->batch : 64;
     t->chunk = o->chunk;
     t->n_threads = o->n_threads;
