@@ -32,9 +32,9 @@ typedef struct slot {
     size_t offset;    /* of a root, in the plan's buffer */
 } slot;
 
-/* An integer product whose result is float: that of dynamic quantization with Cast, Mul by x_scale *
- * w_scale and Add of a bias behind it, or a MatMul or Gemm of dequantized operands with the Add. All
- * of them vanish in its step. */
+/* An integer product whose result is float: that of dynamic quantization with Cast, Mul by
+ * x_scale * w_scale and Add of a bias behind it, or a MatMul or Gemm of dequantized operands with
+ * the Add. All of them vanish in its step. */
 typedef struct dynamic_tail {
     const node *cast, *scales, *mul, *add; /* add = NULL: no bias; the others: of dynamic ones */
     bool        owns_scales;               /* nobody else uses x_scale * w_scale */
