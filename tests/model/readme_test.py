@@ -62,11 +62,11 @@ def environment():
 
 def test_the_commands(setting):
     """The block of rung commands, one after the other; each leaves what README says it does."""
-    first, modes, build = blocks('sh')
-    commands = (first + modes).replace('\\\n', ' ').splitlines()
+    first, modes, train, build = blocks('sh')
+    commands = (first + modes + train).replace('\\\n', ' ').splitlines()
     assert [shlex.split(c)[:2] for c in commands] == [
         ['rung', c] for c in ('inspect', 'quantize', 'eval', 'bench', 'run', 'quantize',
-                              'quantize', 'compare')]
+                              'quantize', 'compare', 'train')]
     assert build.startswith('meson setup build && ninja -C build && meson install -C build')
     for command in commands:
         subprocess.run(['/bin/sh', '-ec', command], cwd=setting, env=environment(), check=True,
@@ -77,6 +77,7 @@ def test_the_commands(setting):
     assert min(o.version for o in quantized.opset_import if o.domain == '') >= 13
     onnx.checker.check_model(onnx.load(setting / 'model_dynamic.onnx'), full_check=True)
     onnx.checker.check_model(onnx.load(setting / 'model_int4.onnx'), full_check=True)
+    onnx.checker.check_model(onnx.load(setting / 'model_w4.onnx'), full_check=True)
     assert '<svg' in (setting / 'report.html').read_text()
     x = np.load(setting / 'x.npy')
     assert np.load(setting / 'results/scores.npy').shape == \
