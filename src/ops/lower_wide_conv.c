@@ -51,6 +51,10 @@ static void put_lines(const wide_conv_step *c, const char *x, int oy, const conv
     const size_t line = (size_t)s->in_w * pixel;
     const size_t inside = line < width - left ? line : width - left;
     int64_t iy = (int64_t)oy * s->stride_h - s->pad_top;
+    if (left == 0 && width == line && iy >= 0 && iy + lines->in_h <= s->in_h) { /* one piece */
+        put_codes(c, x + (((size_t)iy * line) << c->x_wide), (size_t)lines->in_h * width, hi, lo);
+        return;
+    }
     for (int i = 0; i < lines->in_h; i++, iy++, hi += width, lo += width) {
         if (iy < 0 || iy >= s->in_h) {
             put_codes(c, NULL, width, hi, lo);
