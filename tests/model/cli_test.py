@@ -14,7 +14,7 @@ from cli_kit import (DIGITS, ROOT, Running, command, digits_arrays, good, json_o
                      save_model, write_digits)
 from onnx import TensorProto, helper
 
-COMMANDS = ('inspect', 'quantize', 'eval', 'bench', 'run')
+COMMANDS = ('inspect', 'quantize', 'train', 'eval', 'bench', 'run')
 MANUAL = (ROOT / 'docs/cli.md').read_text()
 
 
@@ -73,7 +73,10 @@ def test_every_option_in_the_help_is_taken(name):
     text = good(name, '--help').stdout
     values = {'--percentile': '99', '--samples': '1', '--seed': '1', '--threads': '1',
               '--batch': '1', '--seconds': '1', '--act-bits': '4', '--weight-bits': '4',
-              '--block': '32'}
+              '--block': '32', '--max-drop': '1', '--epochs': '1', '--batch-epochs': '1',
+              '--time-budget': '9', **dict.fromkeys(
+                  ['--lr', '--warmup', '--momentum', '--weight-decay', '--clip', '--ema', '--mse',
+                   '--cross-entropy', '--dampen', '--checkpoint-seconds'], '0.5')}
     options = re.findall(r'^  (?:-\w, )?(--[a-z-]+)( \S)?', text, re.M)
     assert options
     for option, has_value in options:
@@ -114,7 +117,8 @@ def test_unknown_command():
     (('quantize', 'M', '-o', 'x', '--batch', ''), "--batch ''"),
     (('quantize', 'M', '-o', 'x', '--ops', ''), "--ops ''"),
     (('quantize', 'M', '-o', 'x', '--exclude', ','), "--exclude ','"),
-    (('quantize', 'M', '--json'), '--json is not an option'),
+    (('quantize', 'M', '--lr', '1'), '--lr is not an option'),
+    (('train', 'M', '-o', 'x', '--lr', '0'), "--lr '0'"),
     (('eval', 'M'), '--data'),
     (('eval', 'M', '--reference'), "'--reference' wants a value"),
     (('bench', 'M', '--seconds', '0'), "--seconds '0'"),
