@@ -31,13 +31,14 @@ def run(model, feeds, folder, level=None):
     for name, x in feeds.items():
         np.save(folder / 'in.npy', x)
         inputs += ['--input', f'{name}={folder}/in.npy']
-    good('run', model, *inputs, '--output', folder / 'out', env={'RUNG_CPU': level} if level else {})
+    good('run', model, *inputs, '--output', folder / 'out',
+         env={'RUNG_CPU': level} if level else {})
     outputs = sorted((folder / 'out').glob('*.npy'))
     return [np.load(o) for o in outputs]
 
 
 def sqnr(reference, y):
-    return 10 * np.log10((reference ** 2).sum() / ((reference - y) ** 2).sum())
+    return 10 * np.log10((reference ** 2).sum() / max(((reference - y) ** 2).sum(), 1e-30))
 
 
 def with_float_activations(path, target):
