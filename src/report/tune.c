@@ -168,6 +168,7 @@ static bool add_figures(cJSON *o, const tune_trial *a)
            add_number(o, "loss", a->loss) && add_number(o, "sqnr_db", a->sqnr_db) &&
            add_number(o, "drop", a->drop) && add_number(o, "bytes", (double)a->bytes) &&
            add_number(o, "best_ms", a->ms) && add_number(o, "latency_ratio", a->ratio) &&
+           add_number(o, "int_macs_share", a->int_share) &&
            add_number(o, "seconds", a->seconds) &&
            add_number(o, "wide_layers", (double)a->wide_layers) &&
            add_number(o, "float_layers", (double)a->float_layers) &&

@@ -38,6 +38,7 @@ typedef struct tune_trial {
     /* Latency of a sample, least of many rounds, in which what else the machine does counts least;
      * and over that of the float model, which takes turns with it. */
     double ms, ratio;
+    double int_share;    /* of its multiply-accumulates that is in integers */
     double seconds;      /* making, writing and measuring it */
     size_t wide_layers, float_layers; /* of TRIAL_MIXED: 16-bit activations; in float, and their */
     double float_share;               /* share of the work */

