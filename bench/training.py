@@ -1,19 +1,20 @@
-"""Training beside PyTorch on the Fashion-MNIST network (8,026 parameters).
+"""Training beside PyTorch: the Fashion-MNIST network (8,026 parameters) and a ResNet-20.
 
-  python training.py export OUT.onnx --seed S            the network with its initial weights
-  python training.py pytorch --data DIR --seed S         PyTorch: float, control, QAT and converted
-  python training.py speed RUNG --data DIR [--epochs N]  samples a second and peak memory, PyTorch and
-                                                         rung in turns
+  training.py export OUT.onnx [--seed S]     the Fashion-MNIST network with its initial weights
+  training.py pytorch --fashion DIR          PyTorch's accuracy: float, control, QAT, converted
+  training.py speed RUNG --fashion DIR [--resnet20 FILE --cifar10 FILE]
+                                             samples a second and peak memory, in turns
 
-DIR holds the idx.gz files of Fashion-MNIST. PyTorch trains as a user of it would: SGD with momentum
-0.9, learning rate 0.1 falling by a cosine, batch 128; QAT at a tenth of that rate, observers and all
-as get_default_qat_qconfig('fbgemm') has them, but for the bits.
+DIR holds the idx.gz files of Fashion-MNIST, the two FILEs are the ONNX model and CIFAR-10 records.
+PyTorch trains as a user of it would: SGD with momentum 0.9, learning rate 0.1 falling by a cosine,
+batch 128; QAT at a tenth of that rate, observers and all as get_default_qat_qconfig('fbgemm') has
+them, but for the bits.
 """
 import argparse
 import gzip
 import json
+import os
 import pathlib
-import resource
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,48 @@ class Network(nn.Module):
     def fuse(self):
         tq.fuse_modules_qat(self, [[f"blocks.{i}.{j}" for j in range(3)] for i in range(4)],
                             inplace=True)
+
+
+class Residual(nn.Module):
+    """A basic block whose shortcut drops pixels and pads channels (He 2015, option A)."""
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.first = block(inputs, outputs, stride)
+        self.second = nn.Sequential(nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
+                                    nn.BatchNorm2d(outputs))
+        self.stride, self.pad = stride, (outputs - inputs) // 2
+        self.add = torch.ao.nn.quantized.FloatFunctional()
+
+    def forward(self, x):
+        y = self.second(self.first(x))
+        if self.stride > 1:
+            x = nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.pad, self.pad))
+        return self.add.add_relu(y, x)
+
+    def fuse(self):
+        tq.fuse_modules_qat(self, [["first.0", "first.1", "first.2"], ["second.0", "second.1"]],
+                            inplace=True)
+
+
+class ResNet20(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.quant, self.dequant = tq.QuantStub(), tq.DeQuantStub()
+        widths = [(16, 16, 1)] * 3 + [(16, 32, 2)] + [(32, 32, 1)] * 2 + [(32, 64, 2)]
+        widths += [(64, 64, 1)] * 2
+        self.stem = block(3, 16, 1)
+        self.blocks = nn.Sequential(*[Residual(*width) for width in widths])
+        self.pool, self.linear = nn.AdaptiveAvgPool2d(1), nn.Linear(64, CLASSES)
+
+    def forward(self, x):
+        x = self.blocks(self.stem(self.quant(x)))
+        return self.dequant(self.linear(self.pool(x).flatten(1)))
+
+    def fuse(self):
+        tq.fuse_modules_qat(self, [["stem.0", "stem.1", "stem.2"]], inplace=True)
+        for residual in self.blocks:
+            residual.fuse()
 
 
 def to_onnx(net, path):
@@ -136,7 +179,8 @@ def qconfig(weight_bits):
     return tq.QConfig(activation=tq.get_default_qat_qconfig("fbgemm").activation,
                       weight=tq.FakeQuantize.with_args(
                           observer=tq.MovingAveragePerChannelMinMaxObserver, quant_min=-top,
-                          quant_max=top - 1, dtype=torch.qint8, qscheme=torch.per_channel_symmetric))
+                          quant_max=top - 1, dtype=torch.qint8,
+                          qscheme=torch.per_channel_symmetric))
 
 
 def prepare(net, weight_bits):
@@ -154,7 +198,7 @@ def copy_of(net):
 
 def pytorch(args):
     torch.manual_seed(args.seed)
-    data, held_out = load(args.data, "train"), load(args.data, "t10k")
+    data, held_out = load(args.fashion, "train"), load(args.fashion, "t10k")
     net = Network()
     train(net, data, 2, RATE, args.seed)
     result = {"float": accuracy(net, held_out)}
@@ -169,19 +213,72 @@ def pytorch(args):
     print(json.dumps(result))
 
 
+def load_cifar10(path):
+    records = np.frombuffer(pathlib.Path(path).read_bytes(), np.uint8).reshape(-1, 3073)
+    images = records[:, 1:].reshape(-1, 3, 32, 32).astype(np.float32) / 255
+    return torch.from_numpy(images), torch.from_numpy(records[:, 0].astype(np.int64))
+
+
 def speed_of_pytorch(args):
     """One run in a process of its own, for its peak memory."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    data = load(args.data, "train")
-    net = Network()
+    data = load_cifar10(args.cifar10) if args.cifar10 else load(args.fashion, "train")
+    data = [part[:args.samples].clone() for part in data]
+    net = ResNet20() if args.cifar10 else Network()
     if args.qat:
         prepare(net, 8)
-    train(net, [part[:10 * BATCH] for part in data], 1, RATE, 0)
-    x = [part[:args.samples] for part in data]
-    seconds = train(net, x, args.epochs, RATE, 0)
-    print(json.dumps({"samples_per_s": args.epochs * (len(x[0]) // BATCH) * BATCH / seconds,
-                      "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    train(net, [part[:4 * BATCH] for part in data], 1, RATE, 0)
+    seconds = train(net, data, 1, RATE, 0)
+    print(json.dumps({"samples_per_s": len(data[0]) // BATCH * BATCH / seconds}))
+
+
+def measured(command):
+    """What the command prints as JSON, and the most memory it had, in MB."""
+    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL)
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{command}: status {status}")
+    return json.loads(output), usage.ru_maxrss / 1024
+
+
+def speed(args):
+    with tempfile.TemporaryDirectory() as folder:
+        fashion = pathlib.Path(folder) / "fashion.onnx"
+        torch.manual_seed(0)
+        to_onnx(Network(), fashion)
+        idx = pathlib.Path(args.fashion)
+        images, labels = (next(idx.glob(f"train-{what}*.gz")) for what in ("images", "labels"))
+        tasks = [("Fashion-MNIST network", fashion, f"idx:{images},{labels}@0:20000", "scale=255",
+                  ["--fashion", args.fashion, "--samples", 20000])]
+        if args.resnet20:
+            pre = "scale=255,mean=0.485:0.456:0.406,std=0.229:0.224:0.225"
+            tasks.append(("resnet20", args.resnet20, f"cifar10:{args.cifar10}@0:2000", pre,
+                          ["--fashion", args.fashion, "--cifar10", args.cifar10,
+                           "--samples", 2000]))
+        for name, model, data, pre, words in tasks:
+            for qat in (False, True):
+                compare_speed(args, f"{name} {'QAT' if qat else 'float'}", qat,
+                              [args.rung, "train", model, "-o", f"{folder}/out.onnx", "--data",
+                               data, "--preprocess", pre, "--epochs", 1, "--batch", BATCH,
+                               "--optimizer", "sgd", "--threads", args.threads, "--json",
+                               "--quiet", "--teacher", "none",
+                               *(["--method", "none"] if qat else ["--float"])], words)
+
+
+def compare_speed(args, name, qat, rung, words):
+    ours, theirs = [], []
+    for _ in range(args.rounds):
+        ours.append(measured(rung))
+        theirs.append(measured([sys.executable, "-W", "ignore", __file__, "pytorch-speed",
+                                "--threads", args.threads, *words, *(["--qat"] if qat else [])]))
+    rates = [sorted(run[0]["samples_per_s"] for run in runs)[len(runs) // 2]
+             for runs in (ours, theirs)]
+    peaks = [max(run[1] for run in runs) for runs in (ours, theirs)]
+    print(f"{name:28} rung {rates[0]:8.0f}/s {peaks[0]:6.0f} MB   PyTorch {rates[1]:8.0f}/s "
+          f"{peaks[1]:6.0f} MB   {rates[0] / rates[1]:.2f} times", flush=True)
 
 
 def export(args):
@@ -198,17 +295,23 @@ def main():
     command.add_argument("--seed", type=int, default=0)
     command.set_defaults(run=export)
     command = commands.add_parser("pytorch")
-    command.add_argument("--data", required=True)
+    command.add_argument("--fashion", required=True)
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--bits", type=int, nargs="*", default=[8, 4, 3, 2])
     command.set_defaults(run=pytorch)
-    command = commands.add_parser("pytorch-speed")
-    command.add_argument("--data", required=True)
-    command.add_argument("--threads", type=int, default=2)
-    command.add_argument("--samples", type=int, default=20000)
-    command.add_argument("--epochs", type=int, default=1)
-    command.add_argument("--qat", action="store_true")
-    command.set_defaults(run=speed_of_pytorch)
+    command = commands.add_parser("speed")
+    command.add_argument("rung")
+    command.add_argument("--rounds", type=int, default=3)
+    command.add_argument("--resnet20")
+    command.set_defaults(run=speed)
+    single = commands.add_parser("pytorch-speed")
+    single.add_argument("--samples", type=int, required=True)
+    single.add_argument("--qat", action="store_true")
+    single.set_defaults(run=speed_of_pytorch)
+    for command in (command, single):
+        command.add_argument("--fashion", required=True)
+        command.add_argument("--cifar10")
+        command.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     args.run(args)
 

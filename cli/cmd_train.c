@@ -124,6 +124,7 @@ static int take_options(const options *o, call *c)
         .schedule = (rung_schedule)schedule, .augment = w->augment, .seed = (uint64_t)o->seed,
         .fixed_scales = w->fixed_scales, .n_threads = (int)o->threads,
         .checkpoint = w->checkpoint, .resume = w->resume, .metrics = w->metrics, .quiet = o->quiet,
+        .preprocess = o->preprocess,
     };
     take_numbers(o, &c->train);
     if (!take_distill(w->distill, &c->train))

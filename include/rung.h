@@ -417,6 +417,7 @@ typedef struct rung_train_options {
     const char    *metrics;    /* a file of JSON lines; NULL = none */
     int            eval_batch;
     bool           quiet;
+    const char    *preprocess; /* to be stored in the model; NULL: keep what is stored */
     size_t         steps; /* rung_trainer: of the whole run, for the schedule; 0: constant rate */
 } rung_train_options;
 #define RUNG_TRAIN_OPTIONS { .size = sizeof(rung_train_options) }

@@ -139,6 +139,7 @@ rung_status train_options_take(const rung_train_options *o, bool prepared, bool 
                                bool teacher, train_options *r, rung_error *err)
 {
     rung_status st;
+    preprocess parsed;
     *r = (train_options){
         .epochs = o->epochs ? o->epochs : 10, .warmup = o->warmup, .seed = o->seed,
         .checkpoint = o->checkpoint, .resume = o->resume,
@@ -146,6 +147,7 @@ rung_status train_options_take(const rung_train_options *o, bool prepared, bool 
         .eval_batch = o->eval_batch, .quiet = o->quiet,
     };
     if ((st = check_numbers(o, err)) != RUNG_OK ||
+        (st = preprocess_parse(o->preprocess, &parsed, err)) != RUNG_OK ||
         (st = augment_parse(o->augment, &r->augment, err)) != RUNG_OK ||
         (st = set_loss(o, labels, teacher, &r->trainer.loss, err)) != RUNG_OK)
         return st;
@@ -158,16 +160,31 @@ rung_status train_options_take(const rung_train_options *o, bool prepared, bool 
 
 /* --- whole runs ------------------------------------------------------------------------------- */
 
+/* The trained graph with what is to be stored in it becomes a model; g is taken over. */
+static rung_status hand_out(graph *g, const char *preprocessing, rung_model **out,
+                            rung_error *err)
+{
+    const rung_status st = preprocessing
+                               ? graph_set_metadata(g, "rung.preprocess", preprocessing, err)
+                               : RUNG_OK;
+    if (st == RUNG_OK)
+        return wrap(g, out, err);
+    graph_free(g);
+    return st;
+}
+
 static rung_status run(const rung_model *model, const rung_model *teacher, dataset *data,
-                       dataset *eval, const train_options *opt, rung_model **out,
-                       rung_model **trained, training_record **record, rung_error *err)
+                       dataset *eval, const train_options *opt, const char *preprocessing,
+                       rung_model **out, rung_model **trained, training_record **record,
+                       rung_error *err)
 {
     graph *g = NULL, *before = NULL;
     rung_status st = train_run(model->g, teacher ? teacher->g : NULL, data, eval, opt, &g,
                                trained ? &before : NULL, record, err);
     if (st == RUNG_OK)
-        st = wrap(g, out, err);
-    if (st == RUNG_OK && trained && (st = wrap(before, trained, err)) != RUNG_OK) {
+        st = hand_out(g, preprocessing, out, err);
+    if (st == RUNG_OK && trained &&
+        (st = hand_out(before, preprocessing, trained, err)) != RUNG_OK) {
         rung_model_free(*out);
         *out = NULL;
     } else if (st != RUNG_OK) {
@@ -192,7 +209,8 @@ rung_status rung_train(const rung_model *model, const rung_model *teacher, rung_
     rung_training *made = mem_zero(1, sizeof *made);
     if (!made)
         return fail_memory(err, "a record", sizeof *made);
-    st = run(model, teacher, data->d, eval ? eval->d : NULL, &opt, out, trained, &made->r, err);
+    st = run(model, teacher, data->d, eval ? eval->d : NULL, &opt, o.preprocess, out, trained,
+             &made->r, err);
     if (st == RUNG_OK && record) {
         *record = made;
         made = NULL;

@@ -76,6 +76,13 @@ def test_page_and_metrics(folder):
          '--epochs', 1, '--quiet')
 
 
+def test_float_training_stores_the_preprocessing(folder):
+    good('train', DIGITS, '-o', folder / 'f.onnx', '--data', data(folder, 64)[0], '--float',
+         '--epochs', 1, '--preprocess', 'scale=128', '--quiet')
+    stored = {p.key: p.value for p in onnx.load(folder / 'f.onnx').metadata_props}
+    assert stored['rung.preprocess'] == 'scale=128'
+
+
 def test_prepared_runs_elsewhere(folder):
     """FakeQuantize in ONNX Runtime: what it computes in float is what the integer model does, but
     for codes at a rounding point."""

@@ -121,6 +121,7 @@ static comparison *compare(const graph *f, const graph *q)
     comparison *c = NULL;
     assert_ok(measure_compare(f, q, d, &quick, &c, err));
     dataset_free(d);
+    remove("compare.npy");
     return c;
 }
 
