@@ -121,7 +121,10 @@ static void explain_ptq(tune_record *r)
     if (r->best == TRIAL_MIXED)
         say(r, "; %zu layers have 16-bit activations, %zu stay float (%.1f %% of the work)",
             t->wide_layers, t->float_layers, 100 * t->float_share);
-    if (r->trials[TRIAL_QAT].state == TRIAL_UNTRIED && !r->no_train)
+    const trial_kind trained = tune_least_drop(r, true);
+    if (trained != TRIAL_FLOAT && !is_within(r, trained))
+        say(r, "; training (%s) loses %.2f", trial_name(trained), r->trials[trained].drop);
+    else if (r->trials[TRIAL_QAT].state == TRIAL_UNTRIED && !r->no_train)
         say(r, "; training is not needed");
 }
 

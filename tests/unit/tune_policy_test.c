@@ -187,6 +187,21 @@ static void a_longer_training_follows_one_that_is_too_short(void **state)
     assert_int_equal(w.n, TRIAL_KINDS);
 }
 
+/* A mixed model that was not enough is the answer where training keeps the drop even less. */
+static void training_that_did_not_help_is_named(void **state)
+{
+    (void)state;
+    world w = made_up();
+    tune_record r = wish(1);
+    w.top1[TRIAL_MIXED] = 89.5;
+    w.share[TRIAL_MIXED] = 0.2;
+    w.top1[TRIAL_QAT_LONG] = 85;
+    run(&r, &w);
+    assert_int_equal(w.n, TRIAL_KINDS);
+    assert_int_equal(r.best, TRIAL_MIXED);
+    assert_says(r.reason, "training (QAT, long) loses 5.00");
+}
+
 /* --- what is preferred ------------------------------------------------------------------------ */
 
 static void size_and_latency_choose_differently(void **state)
@@ -404,6 +419,7 @@ int main(void)
         cmocka_unit_test(few_layers_in_float_are_an_answer),
         cmocka_unit_test(many_layers_in_float_are_not_and_training_follows),
         cmocka_unit_test(a_longer_training_follows_one_that_is_too_short),
+        cmocka_unit_test(training_that_did_not_help_is_named),
         cmocka_unit_test(size_and_latency_choose_differently),
         cmocka_unit_test(a_light_one_is_enough_where_it_has_the_gain),
         cmocka_unit_test(other_bits_are_rows_to_compare_with),
