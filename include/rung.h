@@ -233,8 +233,8 @@ RUNG_API rung_status rung_mixed_text(const rung_mixed *mixed, bool json, char **
                                      rung_error *err);
 RUNG_API void        rung_mixed_free(rung_mixed *mixed);
 
-/* Without calibration. Dynamic: int8 weights (ops of MatMul, Gemm, both as Linear, which is the default,
- * and Conv), activations ranged when the model runs. Weights: integer weights of MatMul, Gemm,
+/* Without calibration. Dynamic: int8 weights (ops of MatMul, Gemm, both as Linear, which is the
+ * default, and Conv), activations ranged when the model runs. Weights: integer weights of MatMul, Gemm,
  * Gather and Conv, activations stay float. Of the options only those of weights, names and
  * preprocess are read. */
 RUNG_API rung_status rung_quantize_dynamic(const rung_model *model,
@@ -419,6 +419,8 @@ typedef struct rung_train_options {
     bool           quiet;
     const char    *preprocess; /* to be stored in the model; NULL: keep what is stored */
     size_t         steps; /* rung_trainer: of the whole run, for the schedule; 0: constant rate */
+    /* rung_train: together with the other processes of rung_ranks_begin. `batch` is of each. */
+    bool           ranks;
 } rung_train_options;
 #define RUNG_TRAIN_OPTIONS { .size = sizeof(rung_train_options) }
 
@@ -460,7 +462,7 @@ RUNG_API rung_status rung_trainer_save(const rung_trainer *trainer, rung_model *
                                        rung_error *err);
 RUNG_API void        rung_trainer_free(rung_trainer *trainer);
 
-/* --- the decision ------------------------------------------------------------------------------ */
+/* --- the decision ---------------------------------------------------------------------------- */
 
 typedef enum rung_prefer { RUNG_PREFER_LATENCY = 0, RUNG_PREFER_SIZE } rung_prefer;
 
@@ -499,6 +501,16 @@ RUNG_API rung_status rung_tuning_text(const rung_tuning *tuning, bool json, char
 RUNG_API rung_status rung_tuning_save_html(const rung_tuning *tuning, const char *path,
                                            rung_error *err);
 RUNG_API void        rung_tuning_free(rung_tuning *tuning);
+
+/* --- several processes ------------------------------------------------------------------------ */
+/* Training over the processes that mpirun started (docs/training.md). All make the same calls. Once
+ * in a process, before any of them trains: *index (0 is the one that writes files). Without mpirun
+ * the process is alone, and none of these does anything. RUNG_EUNSUPPORTED: built without MPI. */
+RUNG_API rung_status rung_ranks_begin(int *index, rung_error *err);
+/* After what may fail in one process alone: all get RUNG_OK, or all the first failure. */
+RUNG_API rung_status rung_ranks_agree(rung_status status, rung_error *err);
+/* Waits for the others. */
+RUNG_API void        rung_ranks_end(void);
 
 /* --- the process ----------------------------------------------------------------------------- */
 /* Whether RUNG_CPU (environment) names a level that this machine has: ref, avx2, avx512vnni. */

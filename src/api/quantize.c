@@ -12,7 +12,8 @@ struct rung_mixed {
     mixed_record *m;
 };
 
-/* What the modes work on: data may be NULL for all but STATIC, wish (NULL: none) with its record too. */
+/* What the modes work on: data may be NULL for all but STATIC, wish (NULL: none) with its record
+ * too. */
 typedef struct job {
     mode              mode;
     const graph      *g;

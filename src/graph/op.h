@@ -40,8 +40,8 @@ typedef struct eval_args {
 
 /* The gradient of a scalar loss by plain evaluation: row-major, ONNX order, float32. in and out are
  * as eval had them; data = NULL where the operator's grad_reads say that it is not read. dout[i] is
- * dL/dout[i], data = NULL: zero. din[i] (the dims of in[i]) is to be written whole; data = NULL: not
- * wanted, and so are operands that are no floats (indices, shapes). */
+ * dL/dout[i], data = NULL: zero. din[i] (the dims of in[i]) is to be written whole; data = NULL:
+ * not wanted, and so are operands that are no floats (indices, shapes). */
 typedef struct grad_args {
     const node   *n;
     int64_t       opset;

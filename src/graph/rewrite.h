@@ -12,8 +12,8 @@
 rung_status rewrite_upgrade(graph *g, rung_error *err);
 
 /* Brings operators of opsets 13 to 20 to their form in opset `to` (at most 21: blocked and 4-bit
- * weights, 16-bit activations) and sets the opset; later ones are left as they are. RUNG_EUNSUPPORTED names a node that
- * cannot be brought over. */
+ * weights, 16-bit activations) and sets the opset; later ones are left as they are.
+ * RUNG_EUNSUPPORTED names a node that cannot be brought over. */
 rung_status rewrite_raise_opset(graph *g, int64_t to, rung_error *err);
 
 /* Nodes whose inputs are all constant become constants; DequantizeLinear and QuantizeLinear of a

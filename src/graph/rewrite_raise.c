@@ -1,5 +1,5 @@
-/* Operators of opsets 13 to 20 in their form of opset 21, which blocked and 4-bit weights and 16-bit
- * activations need. */
+/* Operators of opsets 13 to 20 in their form of opset 21, which blocked and 4-bit weights and
+ * 16-bit activations need. */
 #include "graph/pass.h"
 #include "graph/rewrite.h"
 

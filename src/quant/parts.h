@@ -31,7 +31,7 @@ typedef struct recipe {
     bool                      prepare; /* for training (qat.h): constants and biases stay float */
 } recipe;
 
-/* From a float graph to its copy with pairs; prepare as in recipe. quantize_static and qat_prepare. */
+/* From a float graph to its copy with pairs; prepare as in recipe: quantize_static, qat_prepare. */
 rung_status quantize_with_pairs(const graph *g, dataset *data, const rung_quant_options *opt,
                                 bool prepare, graph **out, diagnostics *diag, rung_error *err);
 

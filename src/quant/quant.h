@@ -10,7 +10,8 @@
 #include "quant/observer.h"
 
 /* g (any opset from 7) is copied, prepared (rewrite_prepare), calibrated on data and returned with
- * Q/DQ pairs, opset 13 or later (21 with activations of 16 bits). opt as in rung.h, checked by the caller. */
+ * Q/DQ pairs, opset 13 or later (21 with activations of 16 bits). opt as in rung.h, checked by the
+ * caller. */
 rung_status quantize_static(const graph *g, dataset *data, const rung_quant_options *opt,
                             graph **out, diagnostics *diag, rung_error *err);
 
