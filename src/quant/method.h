@@ -193,6 +193,35 @@ void clip_scales(const float *w, size_t groups, size_t out, size_t in, const dou
 /* AdaRound (method_adaround.c): codes by learned rounding of w at r's scales; r's bias is kept. */
 rung_status adaround(const fit *f, const float *w, const rounding *r, rung_error *err);
 
+/* --- where runs of a walk begin (method_prefix.c) --------------------------------------------- */
+
+/* Of what is settled, the codes at the last place where they fit PREFIX_BYTES. open, which the walk
+ * keeps: values (roots) whose parameters are still to be chosen. */
+typedef struct prefix {
+    arena         *mem;
+    const samples *s;
+    samples        codes;  /* batches of them, as inputs of the rest */
+    arena        **stores; /* by batch */
+    int           *values, *next; /* whose codes they are; what the current run is to keep */
+    size_t         n, n_next;     /* n 0: runs begin with the samples */
+    size_t         node, next_node; /* the first node that is run */
+    qparams       *params; /* by value id, when the codes were made */
+    bool          *open;
+} prefix;
+
+enum { PREFIX_BYTES = 24 << 20 };
+
+rung_status prefix_begin(prefix *p, const recipe *r, const samples *s, rung_error *err);
+void        prefix_end(prefix *p);
+/* The quantized model, from where p stands to value v before its pair (output 0; behind the pair,
+ * which then is settled, where p stands at v). All before node `settled` is. To be run over
+ * prefix_source(p) with prefix_keep behind each batch, and prefix_moved in the end. */
+rung_status    prefix_graph(prefix *p, const recipe *r, int v, size_t settled, arena *mem,
+                            graph **out, rung_error *err);
+const samples *prefix_source(const prefix *p);
+rung_status    prefix_keep(prefix *p, const engine *e, size_t at, rung_error *err);
+void           prefix_moved(prefix *p, const recipe *r);
+
 /* --- all layers, in order (method_walk.c) ----------------------------------------------------- */
 
 /* Each layer in turn is fitted behind what was chosen for those before it. */

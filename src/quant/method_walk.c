@@ -38,7 +38,7 @@ typedef struct walk {
     runner         run;
     rung_error    *err;
     bool           search; /* ranges, too */
-    bool          *ranged; /* by value id: its range was chosen here */
+    prefix         prefix;
 } walk;
 
 static uint64_t seed_of(const walk *w, const stop *p)
@@ -137,46 +137,30 @@ static rung_status take_inputs(void *ctx, rung_error *err)
               (l->conv ? (size_t)(x->dims[1] * l->kernel[0] * l->kernel[1])
                        : (size_t)x->dims[x->rank - 1]) != per_row;
     size_t *at = p->odd ? NULL : mem_zero(p->per, sizeof *at);
-    if (p->odd || !at)
-        return p->odd ? RUNG_OK : fail_memory(err, "positions", p->per * sizeof *at);
+    if (!p->odd && !at)
+        return fail_memory(err, "positions", p->per * sizeof *at);
+    if (p->odd)
+        return prefix_keep(&w->prefix, w->run.e, w->run.at, err);
     draw_positions(seed_of(w, p), p->per, p->positions, at);
     layer_inputs(l, x, w->s->list[w->run.at].n, at, p->per,
                  w->x + samples_before(w->s, w->run.at) * p->per * per_row);
     mem_free(at);
-    return RUNG_OK;
-}
-
-/* What is not needed for v is dropped, and v is the only output. */
-static rung_status cut_to(graph *g, int v, rung_error *err)
-{
-    for (int i = 0; i < g->n_outputs; i++)
-        g->values[g->outputs[i]].is_output = false;
-    g->n_outputs = 0;
-    const rung_status st = graph_mark_output(g, v, err);
-    return st == RUNG_OK ? rewrite_remove_dead(g, err) : st;
-}
-
-/* x -> QuantizeLinear -> DequantizeLinear -> v: x, or v where there is no pair. */
-static int before_pair(const graph *g, int v)
-{
-    const int dq = g->values[v].producer, codes = dq < 0 ? -1 : g->nodes[dq].inputs[0];
-    const int q = codes < 0 ? -1 : g->values[codes].producer;
-    return q < 0 || strcmp(g->nodes[q].op_type, "QuantizeLinear") ? v : g->nodes[q].inputs[0];
+    return prefix_keep(&w->prefix, w->run.e, w->run.at, err);
 }
 
 static rung_status collect_inputs(walk *w, stop *p, rung_error *err)
 {
+    const size_t settled = w->now ? w->now->l.node : 0;
     graph *q = NULL;
-    const int *map = NULL;
     arena *mem = arena_new();
-    rung_status st = mem ? recipe_graph(w->r, mem, &q, &map, err)
+    rung_status st = mem ? prefix_graph(&w->prefix, w->r, p->l.x, settled, mem, &q, err)
                          : fail_memory(err, "a model to run", sizeof *q);
-    if (st == RUNG_OK)
-        st = cut_to(q, before_pair(q, map[p->l.x] >= 0 ? map[p->l.x] : p->l.x), err);
     w->now = p;
     w->run = (runner){ .after = take_inputs, .ctx = w };
     if (st == RUNG_OK)
-        st = samples_run(w->s, q, 0, w->s->n, &w->run, err);
+        st = samples_run(prefix_source(&w->prefix), q, 0, w->s->n, &w->run, err);
+    if (st == RUNG_OK)
+        prefix_moved(&w->prefix, w->r);
     graph_free(q);
     arena_free(mem);
     return st;
@@ -292,10 +276,10 @@ static rung_status solve(walk *w, const stop *p, arena *mem, rung_error *err)
                     .per_tensor = w->r->places[l->weight].axis < 0, .has_bias = l->bias >= 0,
                     .methods = w->methods, .seed = w->r->opt->seed + l->node,
                     .n_threads = w->s->n_threads };
-    rung_status st = choose_range(w->r, &f, root, w->search && !w->ranged[root], err);
+    rung_status st = choose_range(w->r, &f, root, w->search && w->prefix.open[root], err);
     if (st != RUNG_OK)
         return st;
-    w->ranged[root] = true;
+    w->prefix.open[root] = false;
     smallest_scales(w->r, l, &now, least);
     centre(e.x, e.rows, n_fit, l->groups * l->in, e.x_mean);
     centre(e.y, e.rows, n_fit, rows, e.y_mean);
@@ -341,8 +325,7 @@ static rung_status find_stops(walk *w, arena *mem, rung_error *err)
     uses u;
     const rung_status st = graph_uses(r->g, mem, &u, err);
     w->stops = arena_zero(mem, r->n_nodes, sizeof *w->stops);
-    w->ranged = arena_zero(mem, r->n_values, sizeof *w->ranged);
-    if (st != RUNG_OK || !w->stops || !w->ranged)
+    if (st != RUNG_OK || !w->stops)
         return st == RUNG_OK ? fail_memory(err, "layers", r->n_nodes * sizeof *w->stops) : st;
     for (size_t i = 0; i < r->n_nodes; i++) {
         stop *p = &w->stops[w->n];
@@ -351,6 +334,7 @@ static rung_status find_stops(walk *w, arena *mem, rung_error *err)
             r->places[p->l.weight].kind != PLACE_WEIGHT || !(r->params[p->l.x].scale > 0) ||
             rows_wanted(&p->l) < 16)
             continue;
+        w->prefix.open[r->places[p->l.x].shares] = true;
         w->n++;
     }
     return RUNG_OK;
@@ -363,7 +347,10 @@ rung_status methods_walk(recipe *r, const samples *s, unsigned methods, rung_err
     w.search = r->opt->methods == RUNG_METHOD_AUTO && r->opt->range == RUNG_RANGE_DEFAULT;
     graph *reference = NULL; /* r->g changes its biases on the way */
     progress bar;
-    rung_status st = mem ? find_stops(&w, mem, err) : fail_memory(err, "layers", sizeof w);
+    rung_status st = mem ? prefix_begin(&w.prefix, r, s, err)
+                         : fail_memory(err, "layers", sizeof w);
+    if (st == RUNG_OK)
+        st = find_stops(&w, mem, err);
     if (st == RUNG_OK)
         st = graph_clone_shared(r->g, &reference, err);
     w.n_samples = samples_before(s, s->n);
@@ -379,6 +366,7 @@ rung_status methods_walk(recipe *r, const samples *s, unsigned methods, rung_err
     progress_end(&bar);
     for (size_t i = 0; i < w.n; i++)
         mem_free(w.stops[i].y);
+    prefix_end(&w.prefix);
     graph_free(reference);
     arena_free(mem);
     return st;

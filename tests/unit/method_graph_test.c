@@ -227,6 +227,96 @@ static void harm_is_undone(void **state)
     graph_free(g);
 }
 
+/* --- where runs of a walk begin --------------------------------------------------------------- */
+
+/* What a run shows of its first output, and the number of nodes that made it. */
+typedef struct seen {
+    prefix *p;
+    runner  run;
+    float   y[SAMPLES * 16 * SIDE * SIDE];
+    size_t  n;
+} seen;
+
+static rung_status see(void *ctx, rung_error *error)
+{
+    seen *s = ctx;
+    const tensor *y = engine_output(s->run.e, 0);
+    const size_t n = tensor_count(y);
+    assert_int_equal(y->type, RUNG_F32);
+    assert_true(s->n + n <= sizeof s->y / sizeof *s->y);
+    memcpy(s->y + s->n, y->data, n * sizeof *s->y);
+    s->n += n;
+    return prefix_keep(s->p, s->run.e, s->run.at, error);
+}
+
+/* The number of nodes that run to show v. */
+static size_t run_to(prefix *p, const recipe *r, const samples *s, int v, size_t settled, seen *to)
+{
+    arena *mem = arena_new();
+    graph *q;
+    to->p = p;
+    to->n = 0;
+    to->run = (runner){ .after = see, .ctx = to };
+    assert_ok(prefix_graph(p, r, v, settled, mem, &q, err));
+    assert_ok(graph_verify(q, err));
+    const size_t n = q->n_nodes;
+    assert_ok(samples_run(prefix_source(p), q, 0, s->n, &to->run, err));
+    prefix_moved(p, r);
+    graph_free(q);
+    arena_free(mem);
+    return n;
+}
+
+static int conv_at(const graph *g, int n)
+{
+    for (size_t i = 0; i < g->n_nodes; i++)
+        if (strcmp(g->nodes[i].op_type, "Conv") == 0 && n-- == 0)
+            return (int)i;
+    fail_msg("there is no such Conv");
+    return -1;
+}
+
+/* Each Conv's input from where the last one was, and from the beginning. */
+static void runs_begin_where_a_walk_stands(void **state)
+{
+    static seen from_start, from_cut;
+    const rung_quant_options opt = options(RUNG_METHOD_NONE);
+    recipe r = { .g = network(), .opt = &opt };
+    dataset *d = open_data();
+    samples s;
+    prefix p, none;
+    (void)state;
+    assert_ok(rewrite_prepare(r.g, err));
+    assert_ok(split_roles(r.g, err));
+    assert_ok(recipe_begin(&r, d, err));
+    assert_ok(samples_load(r.g, d, &opt, &s, err));
+    assert_ok(prefix_begin(&p, &r, &s, err));
+    assert_ok(prefix_begin(&none, &r, &s, err));
+    for (int i = 1; i < 5; i++) {
+        const int v = r.g->nodes[conv_at(r.g, i)].inputs[0];
+        const size_t settled = (size_t)conv_at(r.g, i - 1);
+        const size_t all = run_to(&none, &r, &s, v, 0, &from_start);
+        const size_t some = run_to(&p, &r, &s, v, settled, &from_cut);
+        assert_true(i < 3 ? some <= all + 2 : some < all);
+        assert_int_equal(from_start.n, from_cut.n);
+        assert_memory_equal(from_start.y, from_cut.y, from_cut.n * sizeof(float));
+        assert_int_equal(p.node, settled);
+        assert_int_equal(none.n, 0);
+    }
+    r.params[r.g->nodes[conv_at(r.g, 0)].inputs[0]].scale *= 2; /* made with what is no more so */
+    run_to(&p, &r, &s, r.g->nodes[conv_at(r.g, 1)].inputs[0], 0, &from_cut);
+    assert_int_equal(p.n, 0);
+    p.open[r.places[r.g->nodes[conv_at(r.g, 1)].inputs[0]].shares] = true; /* not settled */
+    run_to(&p, &r, &s, r.g->nodes[conv_at(r.g, 2)].inputs[0], (size_t)conv_at(r.g, 1), &from_cut);
+    assert_int_equal(p.n, 0);
+    prefix_end(&none);
+    prefix_end(&p);
+    samples_free(&s);
+    dataset_free(d);
+    graph_free(r.g);
+    recipe_free(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -235,6 +325,7 @@ int main(void)
         cmocka_unit_test(bytes_do_not_depend_on_threads),
         cmocka_unit_test(few_bits_are_kept),
         cmocka_unit_test(harm_is_undone),
+        cmocka_unit_test(runs_begin_where_a_walk_stands),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
 }
