@@ -99,24 +99,28 @@ typedef struct update {
     bool  first_step;
 } update;
 
+static bool is_scale(const param *a)
+{
+    return a->kind == PARAM_WEIGHT_SCALE || a->kind == PARAM_ACT_SCALE;
+}
+
+/* A scale moves in its logarithm: S. Jain et al., Trained quantization thresholds, MLSys 2020. Its
+ * own gradient is as large as that of all the values it scales, and it is a small number. */
 static void sgd(const optimizer *o, const update *u, const param *a, float *data, float *grad)
 {
     const float momentum = o->opt.momentum;
+    const bool relative = is_scale(a);
     for (size_t i = a->first; i < a->first + a->count; i++) {
-        const float g = grad[i] * u->scale + u->decay * data[i];
+        const float unit = relative ? data[i] : 1;
+        const float g = grad[i] * u->scale * unit + u->decay * data[i];
         float by = g;
         if (momentum > 0) {
             const float m = u->first_step ? g : momentum * o->first[i] + g;
             o->first[i] = m;
             by = o->opt.nesterov ? g + momentum * m : m;
         }
-        data[i] -= u->rate * by;
+        data[i] -= u->rate * by * unit;
     }
-}
-
-static bool is_scale(const param *a)
-{
-    return a->kind == PARAM_WEIGHT_SCALE || a->kind == PARAM_ACT_SCALE;
 }
 
 /* A step of Adam has the size of the rate, whatever the gradient's: of scales, a share of them. */

@@ -15,8 +15,8 @@ typedef struct optimizer_options {
     float beta1, beta2, epsilon; /* AdamW (Loshchilov 2019) */
     float weight_decay;   /* of weights only: not of biases, norms and step sizes */
     float clip_norm;      /* gradients longer than this are scaled to it; 0: off */
-    float scale_rate; /* the rate of step sizes, as a share of rate; AdamW moves them by a share of
-                       * themselves */
+    float scale_rate; /* the rate of step sizes, as a share of rate; both optimizers move their
+                       * logarithms */
     schedule_kind schedule;
     size_t warmup, total; /* steps: linear from 0, then the schedule to `total` */
     size_t step_every;    /* SCHEDULE_STEP: times step_factor every so many steps */
