@@ -234,8 +234,8 @@ RUNG_API rung_status rung_mixed_text(const rung_mixed *mixed, bool json, char **
 RUNG_API void        rung_mixed_free(rung_mixed *mixed);
 
 /* Without calibration. Dynamic: int8 weights (ops of MatMul, Gemm, both as Linear, which is the
- * default, and Conv), activations ranged when the model runs. Weights: integer weights of MatMul, Gemm,
- * Gather and Conv, activations stay float. Of the options only those of weights, names and
+ * default, and Conv), activations ranged when the model runs. Weights: integer weights of MatMul,
+ * Gemm, Gather and Conv, activations stay float. Of the options only those of weights, names and
  * preprocess are read. */
 RUNG_API rung_status rung_quantize_dynamic(const rung_model *model,
                                            const rung_quant_options *options, rung_model **out,
