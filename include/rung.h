@@ -419,8 +419,6 @@ typedef struct rung_train_options {
     bool           quiet;
     const char    *preprocess; /* to be stored in the model; NULL: keep what is stored */
     size_t         steps; /* rung_trainer: of the whole run, for the schedule; 0: constant rate */
-    /* rung_train: together with the other processes of rung_ranks_begin. `batch` is of each. */
-    bool           ranks;
 } rung_train_options;
 #define RUNG_TRAIN_OPTIONS { .size = sizeof(rung_train_options) }
 
@@ -501,16 +499,6 @@ RUNG_API rung_status rung_tuning_text(const rung_tuning *tuning, bool json, char
 RUNG_API rung_status rung_tuning_save_html(const rung_tuning *tuning, const char *path,
                                            rung_error *err);
 RUNG_API void        rung_tuning_free(rung_tuning *tuning);
-
-/* --- several processes ------------------------------------------------------------------------ */
-/* Training over the processes that mpirun started (docs/training.md). All make the same calls. Once
- * in a process, before any of them trains: *index (0 is the one that writes files). Without mpirun
- * the process is alone, and none of these does anything. RUNG_EUNSUPPORTED: built without MPI. */
-RUNG_API rung_status rung_ranks_begin(int *index, rung_error *err);
-/* After what may fail in one process alone: all get RUNG_OK, or all the first failure. */
-RUNG_API rung_status rung_ranks_agree(rung_status status, rung_error *err);
-/* Waits for the others. */
-RUNG_API void        rung_ranks_end(void);
 
 /* --- the process ----------------------------------------------------------------------------- */
 /* Whether RUNG_CPU (environment) names a level that this machine has: ref, avx2, avx512vnni. */
