@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import onnx
@@ -109,8 +110,9 @@ def test_same_for_any_threads(folder):
 def test_survives_kills(folder):
     """Killed at random moments and resumed until it ends: the same bytes as without a break."""
     more = [*BITS, '--augment', 'crop=2,mixup=0.3', '--ema', '0.99', '--checkpoint-seconds', '0.05']
+    begin = time.monotonic()
     good(*run_train(folder, folder / 'whole.onnx', *more))
-    numbers, kills = random.Random(5), 0
+    took, numbers, kills = time.monotonic() - begin, random.Random(5), 0
     call = [str(word) for word in run_train(folder, folder / 'broken.onnx', *more, '--checkpoint',
                                             folder / 'run', '--resume', '--metrics',
                                             folder / 'broken.jsonl')]
@@ -118,7 +120,7 @@ def test_survives_kills(folder):
         child = subprocess.Popen([util.rung_binary(), *call], stdout=subprocess.DEVNULL,
                                  stderr=subprocess.DEVNULL)
         try:
-            child.wait(numbers.uniform(0.3, 1.5) if kills < 8 else 300)
+            child.wait(took * numbers.uniform(0.2, 0.7) if kills < 8 else 300)
             break
         except subprocess.TimeoutExpired:
             child.send_signal(signal.SIGKILL)
