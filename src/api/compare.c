@@ -51,18 +51,13 @@ rung_status rung_comparison_text(const rung_comparison *c, bool json, char **out
 
 rung_status rung_comparison_save_html(const rung_comparison *c, const char *path, rung_error *err)
 {
-    file_writer *w = NULL;
     char *page = NULL;
     rung_status st;
     if (!c || !path)
         return fail(err, RUNG_EARGUMENT, "rung_comparison_save_html: c and path must not be NULL");
-    if ((st = report_compare_html(c->c, &page, err)) == RUNG_OK &&
-        (st = file_writer_open(path, &w, err)) == RUNG_OK &&
-        (st = file_write(w, page, strlen(page), err)) == RUNG_OK) {
-        st = file_writer_commit(w, err);
-        w = NULL;
-    }
-    file_writer_abort(w);
+    st = report_compare_html(c->c, &page, err);
+    if (st == RUNG_OK)
+        st = file_write_whole(path, page, strlen(page), err);
     mem_free(page);
     return st;
 }

@@ -231,18 +231,12 @@ rung_status rung_training_save_html(const rung_training *record, const char *tit
                                     const char *path, rung_error *err)
 {
     char *text = NULL;
-    file_writer *w = NULL;
     if (!record || !path)
         return fail(err, RUNG_EARGUMENT,
                     "rung_training_save_html: record and path must not be NULL");
     rung_status st = report_training_html(record->r, title ? title : "training", &text, err);
-    if (st == RUNG_OK && (st = file_writer_open(path, &w, err)) == RUNG_OK) {
-        st = file_write(w, text, strlen(text), err);
-        if (st == RUNG_OK)
-            st = file_writer_commit(w, err);
-        else
-            file_writer_abort(w);
-    }
+    if (st == RUNG_OK)
+        st = file_write_whole(path, text, strlen(text), err);
     mem_free(text);
     return st;
 }

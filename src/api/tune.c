@@ -109,17 +109,12 @@ rung_status rung_tuning_text(const rung_tuning *tuning, bool json, char **text, 
 rung_status rung_tuning_save_html(const rung_tuning *tuning, const char *path, rung_error *err)
 {
     char *page = NULL;
-    file_writer *w = NULL;
     rung_status st;
     if (!tuning || !path)
         return fail(err, RUNG_EARGUMENT, "rung_tuning_save_html: tuning and path must not be NULL");
-    if ((st = report_tune_html(tuning->r, &page, err)) == RUNG_OK &&
-        (st = file_writer_open(path, &w, err)) == RUNG_OK &&
-        (st = file_write(w, page, strlen(page), err)) == RUNG_OK) {
-        st = file_writer_commit(w, err);
-        w = NULL;
-    }
-    file_writer_abort(w);
+    st = report_tune_html(tuning->r, &page, err);
+    if (st == RUNG_OK)
+        st = file_write_whole(path, page, strlen(page), err);
     mem_free(page);
     return st;
 }

@@ -300,3 +300,15 @@ bool path_is_directory(const char *path)
 
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
+
+rung_status file_write_whole(const char *path, const void *data, size_t n, rung_error *err)
+{
+    file_writer *w = NULL;
+    rung_status st = file_writer_open(path, &w, err);
+    if (st != RUNG_OK)
+        return st;
+    if ((st = file_write(w, data, n, err)) == RUNG_OK)
+        return file_writer_commit(w, err);
+    file_writer_abort(w);
+    return st;
+}

@@ -23,6 +23,8 @@ rung_status file_writer_open(const char *path, file_writer **out, rung_error *er
 rung_status file_write(file_writer *w, const void *data, size_t n, rung_error *err);
 rung_status file_writer_commit(file_writer *w, rung_error *err); /* frees w in every case */
 void        file_writer_abort(file_writer *w);                   /* NULL is fine */
+/* The three in one, for what is in memory as a whole. */
+rung_status file_write_whole(const char *path, const void *data, size_t n, rung_error *err);
 
 /* Async-signal-safe: unlinks every temporary file that is open now. For a handler of SIGINT. */
 void file_remove_temporaries(void);

@@ -227,19 +227,6 @@ static bool put_all(cJSON *o, trial_kind k, uint64_t key, const stored *s, uint6
            put(o, "time_budget", s->time_budget) && (!done || put_figures(o, &s->trial, check));
 }
 
-static rung_status write_text(const char *path, const char *text, rung_error *err)
-{
-    file_writer *w;
-    rung_status st = file_writer_open(path, &w, err);
-    if (st != RUNG_OK)
-        return st;
-    st = file_write(w, text, strlen(text), err);
-    if (st == RUNG_OK)
-        return file_writer_commit(w, err);
-    file_writer_abort(w);
-    return st;
-}
-
 rung_status store_write(const char *work, trial_kind k, uint64_t key, const stored *s,
                         rung_error *err)
 {
@@ -254,7 +241,8 @@ rung_status store_write(const char *work, trial_kind k, uint64_t key, const stor
         return st;
     cJSON *o = cJSON_CreateObject();
     char *text = put_all(o, k, key, s, check) ? cJSON_Print(o) : NULL;
-    st = text ? write_text(path, text, err) : fail_memory(err, "a record", MOST_BYTES);
+    st = text ? file_write_whole(path, text, strlen(text), err)
+              : fail_memory(err, "a record", MOST_BYTES);
     cJSON_free(text);
     cJSON_Delete(o);
     return st;
