@@ -157,6 +157,9 @@ typedef enum rung_pairs {
     RUNG_PAIRS_LAYERS,   /* the inputs of layers with weights: all between them stays float */
 } rung_pairs;
 
+/* Processes that work on one thing together, each with its share: below, at training. */
+typedef struct rung_ranks rung_ranks;
+
 typedef struct rung_quant_options {
     size_t      size;        /* set by RUNG_QUANT_OPTIONS */
     rung_range  range;       /* how an activation's range is chosen */
@@ -195,6 +198,9 @@ typedef struct rung_quant_options {
     /* Read by rung_quantize_mixed only. */
     double      max_drop; /* points of accuracy that may be lost on its `eval` */
     bool        fastest;  /* layers that are slower in int8 than in float here stay float */
+    /* rung_quantize_static and rung_prepare_qat: each process calibrates on its share of the
+     * samples, all get the same model. NULL: this process alone. */
+    rung_ranks *ranks;
 } rung_quant_options;
 #define RUNG_QUANT_OPTIONS { .size = sizeof(rung_quant_options) }
 
@@ -284,6 +290,7 @@ typedef struct rung_eval_options {
     int    n_threads;
     int    batch; /* 0 = chosen by the model's size */
     bool   quiet;
+    rung_ranks *ranks; /* each evaluates its share, all get the figures of all; NULL: alone */
 } rung_eval_options;
 #define RUNG_EVAL_OPTIONS { .size = sizeof(rung_eval_options) }
 
@@ -378,7 +385,7 @@ typedef enum rung_schedule {
 typedef struct rung_train_options {
     size_t         size; /* set by RUNG_TRAIN_OPTIONS */
     size_t         epochs; /* 0 = 10 */
-    size_t         batch;  /* samples of a step; 0 = 64 */
+    size_t         batch;  /* samples of a step, of each process; 0 = 64 */
     rung_optimizer optimizer;
     double         rate;   /* the highest; 0 = 0.0001 (AdamW), 0.001 (SGD); float: tenfold */
     double         scale_rate; /* of scales, as a share of rate; 0 = 1 */
@@ -419,6 +426,9 @@ typedef struct rung_train_options {
     bool           quiet;
     const char    *preprocess; /* to be stored in the model; NULL: keep what is stored */
     size_t         steps; /* rung_trainer: of the whole run, for the schedule; 0: constant rate */
+    /* Processes that step together: docs/training.md. Process 0 alone writes checkpoint and metrics
+     * and shows progress. rung_trainer_step: each is given samples of its own. NULL: alone. */
+    rung_ranks    *ranks;
 } rung_train_options;
 #define RUNG_TRAIN_OPTIONS { .size = sizeof(rung_train_options) }
 
@@ -459,6 +469,22 @@ RUNG_API rung_status rung_trainer_step(rung_trainer *trainer, const rung_tensor 
 RUNG_API rung_status rung_trainer_save(const rung_trainer *trainer, rung_model **out,
                                        rung_error *err);
 RUNG_API void        rung_trainer_free(rung_trainer *trainer);
+
+/* --- several processes ------------------------------------------------------------------------ */
+
+/* The group of all processes that mpirun started, for the options above. Once in a process; *out =
+ * NULL, which every call takes: this process is alone. RUNG_EUNSUPPORTED: there are several, but
+ * the library was built without MPI, or with another one than mpirun's. All make the same calls
+ * with the same arguments. What fails in one fails in all, with the same sentence; after that the
+ * group can only be freed. */
+RUNG_API rung_status rung_ranks_create(rung_ranks **out, rung_error *err);
+RUNG_API int         rung_ranks_index(const rung_ranks *ranks); /* from 0 */
+RUNG_API int         rung_ranks_count(const rung_ranks *ranks);
+/* To be called after what may fail in one process alone, and at the end: RUNG_OK where all give
+ * that, otherwise all get the failure of the first that has one. */
+RUNG_API rung_status rung_ranks_agree(rung_ranks *ranks, rung_status status, rung_error *err);
+/* Waits for the others. */
+RUNG_API void        rung_ranks_free(rung_ranks *ranks);
 
 /* --- the decision ---------------------------------------------------------------------------- */
 
@@ -501,7 +527,8 @@ RUNG_API rung_status rung_tuning_save_html(const rung_tuning *tuning, const char
 RUNG_API void        rung_tuning_free(rung_tuning *tuning);
 
 /* --- the process ----------------------------------------------------------------------------- */
-/* Whether RUNG_CPU (environment) names a level that this machine has: ref, avx2, avx512vnni. */
+/* Whether RUNG_CPU (environment) names a level that this machine has: ref, avx2, avxvnni,
+ * avx512vnni. */
 RUNG_API rung_status rung_check_cpu(rung_error *err);
 /* Unlinks files that are half written. Async-signal-safe: for a handler of SIGINT and SIGTERM. */
 RUNG_API void rung_remove_temporaries(void);
