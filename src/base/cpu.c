@@ -20,6 +20,7 @@ static const struct level {
 } levels[] = {
     {"ref", 0},
     {"avx2", CPU_AVX2},
+    {"avxvnni", CPU_AVX2 | CPU_AVX_VNNI},
     {"avx512vnni", CPU_AVX2 | CPU_AVX512 | CPU_AVX512_VNNI},
     {NULL, 0},
 };
@@ -160,7 +161,8 @@ rung_status cpu_check(rung_error *err)
 
     if (word && !l)
         return fail(err, RUNG_EARGUMENT,
-                    "RUNG_CPU=%s is not a level: use ref, avx2 or avx512vnni, or unset it", word);
+                    "RUNG_CPU=%s is not a level: use ref, avx2, avxvnni or avx512vnni, or unset it",
+                    word);
     if (l && (machine() & l->bits) != l->bits)
         return fail(err, RUNG_EARGUMENT,
                     "RUNG_CPU=%s: this processor (%s) lacks it; use a lower level, or unset it",

@@ -11,6 +11,8 @@ const conv_kernel conv_u8s8[] = {
      gemm_scratch_size_avx2, gemm_run_avx2, gemm_sums_avx2},
     {"avx2 depthwise", CPU_AVX2, depthwise_fits_avx2, depthwise_packed_size_avx2,
      depthwise_pack_avx2, depthwise_scratch_size_avx2, depthwise_run_avx2, depthwise_sums_avx2},
+    {"avxvnni", CPU_AVX_VNNI, gemm_fits_avxvnni, gemm_packed_size_avxvnni, gemm_pack_avxvnni,
+     gemm_scratch_size_avxvnni, gemm_run_avxvnni, gemm_sums_avxvnni},
     {"avx512vnni", CPU_AVX512_VNNI, gemm_fits_avx512vnni, gemm_packed_size_avx512vnni,
      gemm_pack_avx512vnni, gemm_scratch_size_avx512vnni, gemm_run_avx512vnni, gemm_sums_avx512vnni},
     {"avx512vnni depthwise", CPU_AVX512_VNNI, depthwise_fits_avx512vnni,

@@ -425,7 +425,7 @@ def test_every_level_gives_the_same_bytes(work, tmp_path, threads):
     x, _ = digits_arrays(work.folder)
     np.save(tmp_path / 'x.npy', x[:5])
     results = set()
-    for level in ('ref', 'avx2', 'avx512vnni', ''):
+    for level in ('ref', 'avx2', 'avxvnni', 'avx512vnni', ''):
         args = ('run', work.q, '--input', f'image={tmp_path}/x.npy', '--threads', threads,
                 '--output', tmp_path / (level or 'best'))
         result = command(*args, env={'RUNG_CPU': level} if level else {})

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "kernels/kernels.h"
+#include "kernels/x86/requant_avx2.h"
 #include "kernels/x86/rows.h"
 #include "kernels/x86/x86.h"
 
@@ -145,42 +146,6 @@ typedef struct block_out {
     size_t y_stride; /* in bytes */
 } block_out;
 
-INLINE __m256i finish(__m256i acc, __m256 mult, const requant *q)
-{
-    const __m256 lo = _mm256_set1_ps((float)(q->lo - q->zero));
-    const __m256 hi = _mm256_set1_ps((float)(q->hi - q->zero));
-    __m256 f = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), mult);
-    f = _mm256_min_ps(_mm256_max_ps(f, lo), hi);
-    return _mm256_add_epi32(_mm256_cvtps_epi32(f), _mm256_set1_epi32(q->zero));
-}
-
-/* 16 sums to 16 bytes; packing works in 128-bit lanes, so 64-bit quarters change places. */
-INLINE void store_row(const block_out *b, const float mult[16], __m256i a0, __m256i a1, uint8_t *y)
-{
-    const __m256i i0 = finish(a0, _mm256_loadu_ps(mult), b->q);
-    const __m256i i1 = finish(a1, _mm256_loadu_ps(mult + 8), b->q);
-    const __m256i w = _mm256_permute4x64_epi64(_mm256_packs_epi32(i0, i1), 0xd8);
-    const __m128i bytes =
-        _mm_packus_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
-    uint8_t out[16];
-    if (b->columns == 16) {
-        _mm_storeu_si128((__m128i *)(void *)y, bytes);
-    } else {
-        _mm_storeu_si128((__m128i *)(void *)out, bytes);
-        memcpy(y, out, b->columns);
-    }
-}
-
-INLINE void store_sums(const block_out *b, __m256i a0, __m256i a1, uint8_t *y)
-{
-    int32_t out[16];
-    int32_t *to = b->columns == 16 ? (int32_t *)(void *)y : out;
-    _mm256_storeu_si256((__m256i *)(void *)to, a0);
-    _mm256_storeu_si256((__m256i *)(void *)(to + 8), a1);
-    if (to == out)
-        memcpy(y, out, (size_t)b->columns * sizeof *out);
-}
-
 INLINE void tile(int mr, int pairs, const uint16_t *rows, const int16_t *w, const block_out *b,
                  const float mult[16], uint8_t *y)
 {
@@ -206,9 +171,9 @@ INLINE void tile(int mr, int pairs, const uint16_t *rows, const int16_t *w, cons
     UNROLL
     for (int r = 0; r < mr; r++, y += b->y_stride)
         if (b->q)
-            store_row(b, mult, acc[r][0], acc[r][1], y);
+            store_bytes16(b->q, mult, b->columns, acc[r][0], acc[r][1], y);
         else
-            store_sums(b, acc[r][0], acc[r][1], y);
+            store_sums16(b->columns, acc[r][0], acc[r][1], y);
 }
 
 static void run_block(const gemm_plan *p, const uint16_t *rows, size_t n, const int16_t *w,

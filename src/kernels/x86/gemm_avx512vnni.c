@@ -1,55 +1,13 @@
-/* Convolution as an indirect GEMM with VPDPBUSD, planned and packed as gemm_avx512vnni.h says. Up
+/* Convolution as an indirect GEMM with VPDPBUSD, planned and packed as gemm_vnni.h says. Up
  * to 8 rows x 3 or 6 rows x 4 registers of 16 columns stay in registers, and are requantized there
  * or stored as sums: `sums`, where it stands first, is a constant of the compiler. */
-#include "kernels/x86/gemm_avx512vnni.h"
+#include "kernels/x86/gemm_vnni_rows.h"
 
 #include <immintrin.h>
-#include <limits.h>
-#include <string.h>
 
-#include "kernels/kernels.h"
-#include "kernels/x86/rows.h"
 #include "kernels/x86/x86.h"
 
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 24")
-#endif
-#define INLINE static inline __attribute__((always_inline))
-
-/* Where the rows of a chunk begin: `width` of them `step` bytes apart, then a gap, and so on. */
-typedef struct row_cursor {
-    const uint8_t *at; /* the next row */
-    int x, width;      /* its place in the line */
-    ptrdiff_t step, gap;
-} row_cursor;
-
-INLINE void cursor_step(row_cursor *c, int n)
-{
-    c->at += n * c->step;
-    c->x += n;
-    if (c->x == c->width) {
-        c->x = 0;
-        c->at += c->gap;
-    }
-}
-
-INLINE void cursor_take(row_cursor *c, int n, const uint8_t *base[8])
-{
-    if (c->x + n <= c->width) {
-        UNROLL
-        for (int r = 0; r < n; r++)
-            base[r] = c->at + r * c->step;
-        cursor_step(c, n);
-        return;
-    }
-    UNROLL
-    for (int r = 0; r < n; r++) {
-        base[r] = c->at;
-        cursor_step(c, 1);
-    }
-}
+enum { BLOCK_VECTORS = 4 };
 
 /* The instruction itself: gcc 12 copies and spills the accumulators of the intrinsic. */
 INLINE __m512i dpbusd(__m512i sum, __m512i u8, __m512i s8)
@@ -64,19 +22,6 @@ INLINE __m512i broadcast4(const uint8_t *p)
     memcpy(&v, p, 4);
     return _mm512_set1_epi32(v);
 }
-
-/* What the columns of a block need behind the dot products. */
-typedef struct block_out {
-    const int32_t *bias;
-    const float *mult;
-    uint8_t *y;      /* first row, first column: bytes, or int32 sums */
-    size_t y_stride; /* in bytes */
-    int last;        /* columns of the last register that exist: 1 to 16 */
-    int16_t zero;
-    int8_t lo, hi;
-    bool bounded;         /* no product leaves int32: the multipliers are below 1 */
-    const int32_t *order; /* lane_order */
-} block_out;
 
 /* Packing works in 128-bit lanes: dword 4 l + j is lane l of register j. */
 static const int32_t lane_order[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
@@ -96,8 +41,8 @@ INLINE block_consts load_consts(const block_out *b, int nv)
         k.mult[v] = v < nv ? _mm512_maskz_loadu_ps(v == nv - 1 ? last : 0xffff, b->mult + 16 * v)
                            : _mm512_setzero_ps();
     k.zero = _mm512_set1_epi16(b->zero);
-    k.lo = _mm512_set1_epi8(b->lo);
-    k.hi = _mm512_set1_epi8(b->hi);
+    k.lo = _mm512_set1_epi8((char)b->lo);
+    k.hi = _mm512_set1_epi8((char)b->hi);
     k.order = _mm512_loadu_si512(b->order);
     return k;
 }
@@ -191,14 +136,6 @@ INLINE void store_tile(bool sums, const block_out *b, int mr, int nv, __m512i ac
     else
         store_tile_as(b, mr, nv, acc, false);
 }
-
-/* What the dot products of a block read. */
-typedef struct block_in {
-    const int8_t *w;
-    const ptrdiff_t *offset; /* [taps] */
-    int taps, quads;
-    bool shared; /* lines of three pixels, whose rows are one pixel apart: tile_shared */
-} block_in;
 
 /* The steps of four in [at, end) from each row's base: `sets` at once, each into accumulators of
  * its own. Returns the weights behind them. */
@@ -323,7 +260,9 @@ INLINE void tiles(bool sums, int mr, int nv, const block_in *in, row_cursor rows
     static void name##_##nv(const block_in *in, const row_cursor *rows, size_t n,                  \
                             const block_out *b)                                                    \
     {                                                                                              \
-        tiles(sums, mr, nv, in, *rows, n, *b);                                                     \
+        block_out out = *b;                                                                        \
+        out.order = lane_order;                                                                    \
+        tiles(sums, mr, nv, in, *rows, n, out);                                                    \
     }
 BLOCK(bytes, false, 1, 8)
 BLOCK(bytes, false, 2, 8)
@@ -338,14 +277,15 @@ typedef void (*block_run)(const block_in *in, const row_cursor *rows, size_t n, 
 static const block_run block_runs[2][4] = {{bytes_1, bytes_2, bytes_3, bytes_4},
                                            {sums_1, sums_2, sums_3, sums_4}};
 
-static size_t round64(size_t n)
+static void run_block(int vectors, const block_in *in, const row_cursor *rows, size_t n,
+                      const block_out *b)
 {
-    return (n + 63) / 64 * 64;
+    block_runs[b->sums][vectors - 1](in, rows, n, b);
 }
 
-static size_t min_size(size_t a, size_t b)
+static size_t tile_rows(const gemm_plan *p)
 {
-    return a < b ? a : b;
+    return p->vectors > 3 * p->blocks ? 6 : 8;
 }
 
 INLINE void copy_bytes(uint8_t *to, const uint8_t *from, size_t n)
@@ -356,214 +296,35 @@ INLINE void copy_bytes(uint8_t *to, const uint8_t *from, size_t n)
     _mm512_mask_storeu_epi8(to, m, _mm512_maskz_loadu_epi8(m, from));
 }
 
-/* WHOLE: all taps of n rows side by side. */
-static void copy_rows(const row_source *r, const gemm_plan *p, size_t first, size_t n,
-                      size_t x_offset, uint8_t *row)
+bool gemm_fits_avx512vnni(const conv_shape *s)
 {
-    const conv_shape *s = r->s;
-    row_pixel px = row_pixel_at(r, first);
-    for (size_t i = 0; i < n; i++, row += p->row_bytes, row_pixel_next(r, &px)) {
-        uint8_t *at = row;
-        memset(row + p->row_bytes - 4, 0, 4);
-        for (int ky = 0; ky < s->kernel_h; ky++)
-            for (int kx = 0; kx < s->kernel_w; kx++, at += p->in_c)
-                copy_bytes(at, row_pixel_tap(r, &px, ky, kx) + x_offset, p->in_c);
-    }
+    return true;
 }
 
-/* The lines of an image that output lines [oy, oy + n) read, with the padding around them. */
-static void fill_strip(const conv_shape *s, const gemm_plan *p, const uint8_t *image, int x_zero,
-                       int oy, int n, uint8_t *strip)
+size_t gemm_packed_size_avx512vnni(const conv_shape *s)
 {
-    const size_t in_c = s->in_c, line_bytes = (size_t)p->strip_w * in_c;
-    const int lines = (n - 1) * s->stride_h + (s->kernel_h - 1) * s->dilation_h + 1;
-    const int left = s->pad_left < p->strip_w ? s->pad_left : p->strip_w;
-    const int inside = s->in_w < p->strip_w - left ? s->in_w : p->strip_w - left;
-    const size_t right = (size_t)(p->strip_w - left - inside);
-    int64_t iy = (int64_t)oy * s->stride_h - s->pad_top;
-    for (int i = 0; i < lines; i++, iy++, strip += line_bytes) {
-        if (iy < 0 || iy >= s->in_h) {
-            memset(strip, x_zero, line_bytes);
-            continue;
-        }
-        memset(strip, x_zero, left * in_c);
-        memcpy(strip + left * in_c, image + (size_t)iy * s->in_w * in_c, inside * in_c);
-        memset(strip + line_bytes - right * in_c, x_zero, right * in_c);
-    }
-    memset(strip, 0, 4); /* lines rounded up to 4 bytes read it, against zero weights */
+    return gemm_vnni_packed_size(s, BLOCK_VECTORS);
 }
 
-/* One call: what all chunks share. */
-typedef struct gemm_call {
-    const conv_shape *s;
-    gemm_plan p;
-    const char *packed;
-    const uint8_t *x;
-    int x_zero;
-    const requant *q; /* NULL: y is int32 sums */
-    uint8_t *y;
-    size_t y_size; /* bytes of an output value */
-    size_t b0, b1; /* blocks of columns */
-    bool bounded;
-    ptrdiff_t *offset;
-    uint8_t *copies;
-    row_source source; /* WHOLE */
-    bool flat;         /* row lies behind row, image behind image */
-} gemm_call;
-
-/* Rows [first, first + n) of group g. */
-static void run_group(const gemm_call *c, const row_cursor *rows, size_t first, size_t n, int g)
+void gemm_pack_avx512vnni(const conv_shape *s, const int8_t *w, const int32_t *bias, int x_zero,
+                          void *packed)
 {
-    const gemm_plan *p = &c->p;
-    const int32_t *bias = (const int32_t *)(const void *)(c->packed + g * p->group_bytes);
-    const int8_t *w = (const int8_t *)(bias + (size_t)p->vectors * 16);
-    const size_t vector_bytes = (size_t)p->taps * p->quads * 64;
-    const bool shared =
-        p->kind == LINES && c->s->kernel_w == 3 && c->s->stride_w == 1 && p->in_c % 4 == 0;
-    for (int block = (int)c->b0; block < (int)c->b1; block++) {
-        const int v0 = gemm_block_start(p, block), v1 = gemm_block_start(p, block + 1);
-        const size_t column = (size_t)g * p->out_c + 16 * (size_t)v0;
-        block_out b = {.bias = bias + 16 * (size_t)v0,
-                       .y = c->y + (first * c->s->out_c + column) * c->y_size,
-                       .y_stride = c->s->out_c * c->y_size,
-                       .last = v1 == p->vectors ? p->out_c - 16 * (p->vectors - 1) : 16,
-                       .bounded = c->bounded,
-                       .order = lane_order};
-        if (c->q) {
-            b.mult = c->q->mult + column;
-            b.zero = (int16_t)c->q->zero;
-            b.lo = (int8_t)c->q->lo;
-            b.hi = (int8_t)c->q->hi;
-        }
-        const block_in in = {w + v0 * vector_bytes, c->offset, p->taps, p->quads, shared};
-        block_runs[!c->q][v1 - v0 - 1](&in, rows, n, &b);
-    }
+    gemm_vnni_pack(s, BLOCK_VECTORS, w, bias, x_zero, packed);
 }
 
-/* How many rows from `row` on are made at once: of one image, where they are not all alike. */
-static size_t chunk_rows(const gemm_call *c, size_t row, size_t last)
-{
-    const conv_shape *s = c->s;
-    const size_t image_rows = (size_t)s->out_h * s->out_w, in_image = row % image_rows;
-    size_t n = last - row;
-    if (c->p.strip)
-        n = min_size(n, (in_image / s->out_w + c->p.chunk_lines) * s->out_w - in_image);
-    else
-        n = min_size(n, c->p.chunk);
-    return c->flat || c->p.kind == WHOLE ? n : min_size(n, image_rows - in_image);
-}
-
-/* The bases of n rows; what no address in the image can reach is copied. */
-static row_cursor place_rows(const gemm_call *c, size_t row, size_t n)
-{
-    const conv_shape *s = c->s;
-    const gemm_plan *p = &c->p;
-    row_cursor r = {.at = c->copies, .width = INT_MAX, .step = (ptrdiff_t)p->row_bytes};
-    if (p->kind == WHOLE)
-        return r;
-    const size_t image_rows = (size_t)s->out_h * s->out_w, in_image = row % image_rows;
-    const int oy = (int)(in_image / s->out_w);
-    ptrdiff_t line = (ptrdiff_t)s->in_w * s->in_c;
-    r.step = (ptrdiff_t)s->stride_w * s->in_c;
-    r.at = c->x + row / image_rows * ((size_t)s->in_h * (size_t)line);
-    if (p->strip) {
-        const int end = (int)((in_image + n - 1) / s->out_w) + 1;
-        fill_strip(s, p, r.at, c->x_zero, oy, end - oy, c->copies);
-        r.at = c->copies;
-        line = (ptrdiff_t)p->strip_w * s->in_c;
-    } else {
-        r.at += (size_t)oy * s->stride_h * (size_t)line;
-    }
-    r.x = (int)(in_image % s->out_w);
-    r.at += r.x * r.step;
-    if (c->flat) {
-        r.x = 0;
-        return r;
-    }
-    r.width = s->out_w;
-    r.gap = s->stride_h * line - s->out_w * r.step;
-    return r;
-}
-
-/* The taps' offsets, where a row is no copy of its own. */
-static void place_taps(gemm_call *c)
-{
-    const conv_shape *s = c->s;
-    const int per_line = c->p.kind == PIXELS ? s->kernel_w : 1;
-    const ptrdiff_t line = (ptrdiff_t)(c->p.strip ? c->p.strip_w : s->in_w) * s->in_c;
-    for (int t = 0; t < c->p.taps; t++)
-        c->offset[t] = t / per_line * s->dilation_h * line +
-                       (ptrdiff_t)(t % per_line) * s->dilation_w * s->in_c;
-}
-
-static bool below_one(const float *mult, int n)
-{
-    bool all = true;
-    for (int i = 0; i < n; i++)
-        all &= mult[i] < 1;
-    return all;
-}
-
-/* Tap offsets, padding of copied rows, copies. */
 size_t gemm_scratch_size_avx512vnni(const conv_shape *s)
 {
-    const gemm_plan p = gemm_plan_avx512vnni(s);
-    const size_t taps = (size_t)s->kernel_h * s->kernel_w;
-    return round64(taps * sizeof(ptrdiff_t)) + (p.kind == WHOLE ? round64(s->in_c) : 0) +
-           round64(p.copy_bytes);
-}
-
-/* y: bytes, or int32 sums where q is NULL. */
-static void gemm_any(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
-                     const requant *q, void *y, void *scratch, int thread, int n_threads)
-{
-    gemm_call c = {.s = s,
-                   .p = gemm_plan_avx512vnni(s),
-                   .packed = packed,
-                   .x = x,
-                   .x_zero = x_zero,
-                   .q = q,
-                   .y = y,
-                   .y_size = q ? 1 : sizeof(int32_t)};
-    const gemm_plan *p = &c.p;
-    const size_t n_rows = (size_t)s->batch * s->out_h * s->out_w;
-    const size_t taps = (size_t)s->kernel_h * s->kernel_w;
-    size_t row, last;
-    rows_split(n_rows, p->vectors > 3 * p->blocks ? 6 : 8, p->blocks, thread, n_threads, &row,
-               &last, &c.b0, &c.b1);
-    if (row == last || c.b0 == c.b1)
-        return;
-
-    c.bounded = q && below_one(q->mult, s->out_c);
-    c.offset = scratch;
-    uint8_t *pad = (uint8_t *)scratch + round64(taps * sizeof(ptrdiff_t));
-    c.source = row_source_of(s, x, pad, c.offset, (int)taps);
-    c.flat = c.source.direct && !p->strip;
-    c.copies = pad + (p->kind == WHOLE ? round64(s->in_c) : 0);
-    if (p->kind == WHOLE)
-        memset(pad, x_zero, s->in_c);
-    else
-        place_taps(&c);
-    for (size_t n; row < last; row += n) {
-        n = chunk_rows(&c, row, last);
-        row_cursor rows = place_rows(&c, row, n);
-        for (int g = 0; g < p->groups; g++) {
-            if (p->kind == WHOLE)
-                copy_rows(&c.source, p, row, n, (size_t)g * p->in_c, c.copies);
-            run_group(&c, &rows, row, n, g);
-            rows.at += p->kind == WHOLE ? 0 : p->in_c;
-        }
-    }
+    return gemm_scratch_size(s, BLOCK_VECTORS);
 }
 
 void gemm_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
                          const requant *q, uint8_t *y, void *scratch, int thread, int n_threads)
 {
-    gemm_any(s, packed, x, x_zero, q, y, scratch, thread, n_threads);
+    gemm_any(BLOCK_VECTORS, s, packed, x, x_zero, q, y, scratch, thread, n_threads);
 }
 
 void gemm_sums_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
                           int32_t *y, void *scratch, int thread, int n_threads)
 {
-    gemm_any(s, packed, x, x_zero, NULL, y, scratch, thread, n_threads);
+    gemm_any(BLOCK_VECTORS, s, packed, x, x_zero, NULL, y, scratch, thread, n_threads);
 }

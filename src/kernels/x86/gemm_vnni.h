@@ -1,5 +1,6 @@
-/* The plan of the AVX512-VNNI convolution: how a shape is cut into an indirect GEMM, and the layout
- * of its packed weights. For gemm_avx512vnni.c and gemm_pack_avx512vnni.c.
+/* The plan of the convolutions with VPDPBUSD: how a shape is cut into an indirect GEMM, and the
+ * layout of its packed weights. Plain C, for each width of registers: a vector is 16 columns, and
+ * block_vectors of them stay in registers.
  *
  * Rows are output pixels, columns output channels, four input channels a step. The input of a row
  * lies at one address, the row's base, plus an offset for each of the tile's taps, the same for all
@@ -13,9 +14,9 @@
  * Neighbouring groups with few outputs are merged into one with zeros off the diagonal.
  *
  * Packed, for each group: bias [n padded to 16] int32 with the zero point folded in; then, for
- * each block of up to 64 columns, w [tap][k / 4][columns][4], zero where there is no weight. */
-#ifndef RUNG_KERNELS_X86_GEMM_AVX512VNNI_H
-#define RUNG_KERNELS_X86_GEMM_AVX512VNNI_H
+ * each block of columns, w [tap][k / 4][columns][4], zero where there is no weight. */
+#ifndef RUNG_KERNELS_X86_GEMM_VNNI_H
+#define RUNG_KERNELS_X86_GEMM_VNNI_H
 
 #include "kernels/kernels.h"
 
@@ -28,7 +29,7 @@ typedef struct gemm_plan {
     tap_kind kind;
     bool strip;             /* rows read a copy of the image's lines */
     int taps, depth, quads; /* taps of the tile; real channels, and steps of four, of each */
-    int vectors, blocks;    /* registers of 16 columns, blocks of up to 4 registers */
+    int vectors, blocks, block_vectors; /* of 16 columns; blocks of up to block_vectors */
     size_t row_bytes;       /* of a copied row (WHOLE) */
     size_t group_bytes;
     int strip_w, strip_lines;  /* pixels of a strip's line; lines for chunk_lines */
@@ -36,12 +37,16 @@ typedef struct gemm_plan {
     size_t copy_bytes;         /* scratch for copied rows or the strip */
 } gemm_plan;
 
-gemm_plan gemm_plan_avx512vnni(const conv_shape *s);
+gemm_plan gemm_vnni_plan(const conv_shape *s, int block_vectors);
+size_t gemm_vnni_packed_size(const conv_shape *s, int block_vectors);
+void gemm_vnni_pack(const conv_shape *s, int block_vectors, const int8_t *w, const int32_t *bias,
+                    int x_zero, void *packed);
 
-/* Blocks of four registers, whose bytes fill a store, and what is left. */
+/* The first vector of a block; full blocks, and what is left. */
 static inline int gemm_block_start(const gemm_plan *p, int block)
 {
-    return 4 * block < p->vectors ? 4 * block : p->vectors;
+    const int first = p->block_vectors * block;
+    return first < p->vectors ? first : p->vectors;
 }
 
 #endif

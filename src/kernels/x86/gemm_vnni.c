@@ -1,10 +1,9 @@
-/* Plan and packing of the AVX512-VNNI convolution: see the header. */
-#include "kernels/x86/gemm_avx512vnni.h"
+/* Plan and packing of the convolutions with VPDPBUSD: see the header. */
+#include "kernels/x86/gemm_vnni.h"
 
 #include <string.h>
 
 #include "kernels/kernels.h"
-#include "kernels/x86/x86.h"
 
 enum {
     CHUNK_ROWS = 96,          /* rows of which all columns are made before the next: from 6 and 8 */
@@ -72,9 +71,9 @@ static void choose_chunk(const conv_shape *s, gemm_plan *p)
     p->copy_bytes = (size_t)p->strip_lines * line_bytes + 4;
 }
 
-gemm_plan gemm_plan_avx512vnni(const conv_shape *s)
+gemm_plan gemm_vnni_plan(const conv_shape *s, int block_vectors)
 {
-    gemm_plan p = {.merged = groups_to_merge(s)};
+    gemm_plan p = {.merged = groups_to_merge(s), .block_vectors = block_vectors};
     p.groups = s->groups / p.merged;
     p.in_c = s->in_c / p.groups;
     p.out_c = s->out_c / p.groups;
@@ -82,21 +81,16 @@ gemm_plan gemm_plan_avx512vnni(const conv_shape *s)
     p.depth = p.in_c * s->kernel_h * s->kernel_w / p.taps;
     p.quads = (p.depth + 3) / 4;
     p.vectors = (p.out_c + 15) / 16;
-    p.blocks = (p.vectors + 3) / 4;
+    p.blocks = (p.vectors + block_vectors - 1) / block_vectors;
     p.row_bytes = (size_t)p.taps * p.quads * 4;
     p.group_bytes = (size_t)p.vectors * 64 * (1 + (size_t)p.taps * p.quads);
     choose_chunk(s, &p);
     return p;
 }
 
-bool gemm_fits_avx512vnni(const conv_shape *s)
+size_t gemm_vnni_packed_size(const conv_shape *s, int block_vectors)
 {
-    return true;
-}
-
-size_t gemm_packed_size_avx512vnni(const conv_shape *s)
-{
-    const gemm_plan p = gemm_plan_avx512vnni(s);
+    const gemm_plan p = gemm_vnni_plan(s, block_vectors);
     return p.group_bytes * p.groups;
 }
 
@@ -144,10 +138,10 @@ static void pack_group(const conv_shape *s, const gemm_plan *p, const int8_t *w,
     }
 }
 
-void gemm_pack_avx512vnni(const conv_shape *s, const int8_t *w, const int32_t *bias, int x_zero,
-                          void *packed)
+void gemm_vnni_pack(const conv_shape *s, int block_vectors, const int8_t *w, const int32_t *bias,
+                    int x_zero, void *packed)
 {
-    const gemm_plan p = gemm_plan_avx512vnni(s);
+    const gemm_plan p = gemm_vnni_plan(s, block_vectors);
     const size_t per_output = (size_t)(s->in_c / s->groups) * s->kernel_h * s->kernel_w;
     for (int g = 0; g < p.groups; g++)
         pack_group(s, &p, w + (size_t)g * p.out_c * per_output,
