@@ -69,7 +69,8 @@ static unsigned detect(void)
         return 0;
     bits |= CPU_AVX2;
     if (all_set(state, zmm) && all_set(b, avx512_f_dq_bw_vl))
-        bits |= CPU_AVX512 | (all_set(c, 1u << 11) ? CPU_AVX512_VNNI : 0);
+        bits |= CPU_AVX512 | (all_set(c, 1u << 11) ? CPU_AVX512_VNNI : 0) |
+                (all_set(c, 1u << 1) ? CPU_AVX512_VBMI : 0);
     if (all_set(state, tiles) && all_set(d, 1u << 24 | 1u << 25) && tiles_permitted())
         bits |= CPU_AMX_INT8;
     if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && all_set(a, 1u << 4))

@@ -12,6 +12,7 @@ enum {
     CPU_AVX512_VNNI = 1 << 2, /* with CPU_AVX512 */
     CPU_AVX_VNNI = 1 << 3,
     CPU_AMX_INT8 = 1 << 4,
+    CPU_AVX512_VBMI = 1 << 5, /* with CPU_AVX512 */
 };
 
 /* The bits of this machine (the operating system saves the registers too), less what RUNG_CPU

@@ -26,6 +26,7 @@ const table_kernel table_u8[] = {
 #if defined(__x86_64__)
     {"avx2", CPU_AVX2, table_u8_avx2},
     {"avx512", CPU_AVX512, table_u8_avx512},
+    {"avx512vbmi", CPU_AVX512 | CPU_AVX512_VBMI, table_u8_avx512vbmi},
 #endif
     {0},
 };

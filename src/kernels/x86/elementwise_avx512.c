@@ -29,41 +29,82 @@ INLINE void store_rounded(__mmask16 m, uint8_t *y, __m512 v, __m512 lo, __m512 h
     _mm512_mask_cvtepi32_storeu_epi8(y, m, rounded(v, lo, hi, zero));
 }
 
-void add_u8_avx512(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const binary_q *q,
-                   uint8_t *y)
+/* Add and Mul, 16 values at a time; b_step = 0: every value of b is `b`. */
+typedef struct binary_consts {
+    __m512 ra, rb, fixed;     /* of Add */
+    __m512 az, bz, ratio, yz; /* of Mul */
+    __m512 b, hi;
+    __m512i lo, order;
+} binary_consts;
+
+/* Packing works in 128-bit lanes: dword 4 l + j is lane l of register j. */
+INLINE binary_consts consts_of(const binary_q *q, const uint8_t *b, int b_step, size_t n)
 {
     const add_terms t =
         add_terms_of(q->a_scale, q->a_zero, q->b_scale, q->b_zero, q->y_scale, q->y_zero);
-    const __m512 ra = _mm512_set1_ps(t.ra), rb = _mm512_set1_ps(t.rb);
-    const __m512 fixed = _mm512_set1_ps(t.fixed), none = _mm512_setzero_ps();
-    const __m512 lo = _mm512_set1_ps((float)q->lo), hi = _mm512_set1_ps((float)q->hi);
-    const __m512i zero = _mm512_setzero_si512();
-    const __m512 b0 = b_step || n == 0 ? none : _mm512_set1_ps((float)b[0]);
-    for (size_t i = 0; i < n; i += 16) {
+    return (binary_consts){
+        .ra = _mm512_set1_ps(t.ra),
+        .rb = _mm512_set1_ps(t.rb),
+        .fixed = _mm512_set1_ps(t.fixed),
+        .az = _mm512_set1_ps((float)q->a_zero),
+        .bz = _mm512_set1_ps((float)q->b_zero),
+        .ratio = _mm512_set1_ps(mul_ratio(q->a_scale, q->b_scale, q->y_scale)),
+        .yz = _mm512_set1_ps((float)q->y_zero),
+        .b = b_step || n == 0 ? _mm512_setzero_ps() : _mm512_set1_ps((float)b[0]),
+        .hi = _mm512_set1_ps((float)q->hi),
+        .lo = _mm512_set1_epi8((char)q->lo),
+        .order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)};
+}
+
+/* The product of Mul's integers is exact in float32: under 2^16. */
+INLINE __m512i binary16(bool mul, const binary_consts *k, __m512 a, __m512 b)
+{
+    const __m512 v = mul ? _mm512_add_ps(_mm512_mul_ps(_mm512_mul_ps(_mm512_sub_ps(a, k->az),
+                                                                     _mm512_sub_ps(b, k->bz)),
+                                                       k->ratio),
+                                         k->yz)
+                         : _mm512_fmadd_ps(a, k->ra, _mm512_fmadd_ps(b, k->rb, k->fixed));
+    return _mm512_cvtps_epi32(_mm512_min_ps(v, k->hi));
+}
+
+/* What is below int32 becomes INT32_MIN in the conversion, and saturates as it should. */
+INLINE __m512i binary64(bool mul, const binary_consts *k, const uint8_t *a, const uint8_t *b,
+                        int b_step)
+{
+    __m512i i[4];
+    for (int j = 0; j < 4; j++)
+        i[j] = binary16(mul, k, load_f32(0xffff, a + 16 * j),
+                        b_step ? load_f32(0xffff, b + 16 * j) : k->b);
+    const __m512i bytes =
+        _mm512_packus_epi16(_mm512_packs_epi32(i[0], i[1]), _mm512_packs_epi32(i[2], i[3]));
+    return _mm512_permutexvar_epi32(k->order, _mm512_max_epu8(bytes, k->lo));
+}
+
+INLINE void binary_u8(bool mul, const uint8_t *a, const uint8_t *b, int b_step, size_t n,
+                      const binary_q *q, uint8_t *y)
+{
+    const binary_consts k = consts_of(q, b, b_step, n);
+    const __m512i lo = _mm512_cvtepu8_epi32(_mm512_castsi512_si128(k.lo));
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64)
+        _mm512_storeu_si512(y + i, binary64(mul, &k, a + i, b_step ? b + i : b, b_step));
+    for (; i < n; i += 16) {
         const __mmask16 m = lanes16(n - i);
-        const __m512 bv = b_step ? load_f32(m, b + i) : b0;
-        const __m512 v = _mm512_fmadd_ps(load_f32(m, a + i), ra, _mm512_fmadd_ps(bv, rb, fixed));
-        store_rounded(m, y + i, v, lo, hi, zero);
+        const __m512i v = binary16(mul, &k, load_f32(m, a + i), b_step ? load_f32(m, b + i) : k.b);
+        _mm512_mask_cvtepi32_storeu_epi8(y + i, m, _mm512_max_epi32(v, lo));
     }
 }
 
-/* The product of the integers is exact in float32: under 2^16. */
+void add_u8_avx512(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const binary_q *q,
+                   uint8_t *y)
+{
+    binary_u8(false, a, b, b_step, n, q, y);
+}
+
 void mul_u8_avx512(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const binary_q *q,
                    uint8_t *y)
 {
-    const __m512 ratio = _mm512_set1_ps(mul_ratio(q->a_scale, q->b_scale, q->y_scale));
-    const __m512 az = _mm512_set1_ps((float)q->a_zero), bz = _mm512_set1_ps((float)q->b_zero);
-    const __m512 yz = _mm512_set1_ps((float)q->y_zero);
-    const __m512 lo = _mm512_set1_ps((float)q->lo), hi = _mm512_set1_ps((float)q->hi);
-    const __m512i zero = _mm512_setzero_si512();
-    const __m512 b0 = b_step || n == 0 ? bz : _mm512_set1_ps((float)b[0]);
-    for (size_t i = 0; i < n; i += 16) {
-        const __mmask16 m = lanes16(n - i);
-        const __m512 av = _mm512_sub_ps(load_f32(m, a + i), az);
-        const __m512 bv = _mm512_sub_ps(b_step ? load_f32(m, b + i) : b0, bz);
-        const __m512 v = _mm512_add_ps(_mm512_mul_ps(_mm512_mul_ps(av, bv), ratio), yz);
-        store_rounded(m, y + i, v, lo, hi, zero);
-    }
+    binary_u8(true, a, b, b_step, n, q, y);
 }
 
 /* Sixteen shuffles, one for each high nibble: an index of another nibble is lifted to 128 and

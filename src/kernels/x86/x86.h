@@ -104,6 +104,7 @@ void quantize_u8_avx512(const float *x, size_t n, float scale, int zero, int lo,
 void quantize_planes_u8_avx512(const float *x, size_t plane, size_t n, int channels, float scale,
                                int zero, int lo, int hi, uint8_t *y);
 void dequantize_u8_avx512(const uint8_t *x, size_t n, float scale, int zero, float *y);
+void table_u8_avx512vbmi(const uint8_t *x, size_t n, const uint8_t table[256], uint8_t *y);
 void max_pool_u8_avx512(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y,
                         int thread, int n_threads);
 void avg_pool_u8_avx512(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y,
