@@ -99,12 +99,12 @@ void add_u8_avx512(const uint8_t *a, const uint8_t *b, int b_step, size_t n, con
 void mul_u8_avx512(const uint8_t *a, const uint8_t *b, int b_step, size_t n, const binary_q *q,
                    uint8_t *y);
 void table_u8_avx512(const uint8_t *x, size_t n, const uint8_t table[256], uint8_t *y);
+void table_u8_avx512vbmi(const uint8_t *x, size_t n, const uint8_t table[256], uint8_t *y);
 void quantize_u8_avx512(const float *x, size_t n, float scale, int zero, int lo, int hi,
                         uint8_t *y);
 void quantize_planes_u8_avx512(const float *x, size_t plane, size_t n, int channels, float scale,
                                int zero, int lo, int hi, uint8_t *y);
 void dequantize_u8_avx512(const uint8_t *x, size_t n, float scale, int zero, float *y);
-void table_u8_avx512vbmi(const uint8_t *x, size_t n, const uint8_t table[256], uint8_t *y);
 void max_pool_u8_avx512(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y,
                         int thread, int n_threads);
 void avg_pool_u8_avx512(const pool_shape *s, const uint8_t *x, const pool_q *q, uint8_t *y,
