@@ -21,6 +21,9 @@ const conv_kernel conv_u8s8[] = {
     {"avx512vnni depthwise3", CPU_AVX512_VNNI, depthwise3_fits_avx512vnni,
      depthwise3_packed_size_avx512vnni, depthwise3_pack_avx512vnni,
      depthwise3_scratch_size_avx512vnni, depthwise3_run_avx512vnni, depthwise3_sums_avx512vnni},
+    {"avx512vnni depthwise5", CPU_AVX512_VNNI, depthwise5_fits_avx512vnni,
+     depthwise5_packed_size_avx512vnni, depthwise5_pack_avx512vnni,
+     depthwise5_scratch_size_avx512vnni, depthwise5_run_avx512vnni, depthwise5_sums_avx512vnni},
 #endif
     {0},
 };

@@ -9,6 +9,8 @@ const product_kernel product_u8s8[] = {
 #if defined(__x86_64__)
     {"avx2", CPU_AVX2, product_packed_size_avx2, product_pack_avx2, product_scratch_size_avx2,
      product_run_avx2},
+    {"avxvnni", CPU_AVX_VNNI, product_packed_size_avxvnni, product_pack_avxvnni,
+     product_scratch_size_avxvnni, product_run_avxvnni},
     {"avx512vnni", CPU_AVX512_VNNI, product_packed_size_avx512vnni, product_pack_avx512vnni,
      product_scratch_size_avx512vnni, product_run_avx512vnni},
 #endif

@@ -183,6 +183,58 @@ static void time_conv(const conv_kernel *k, const layer *l, double peak)
     free(w), free(mult), free(packed), free(scratch), free(x), free(y);
 }
 
+static const struct product_layer {
+    const char *name;
+    int rows, k, n;
+} products[] = {
+    {"dynamic 1 x 768 x 768", 1, 768, 768},
+    {"dynamic 128 x 768 x 768", 128, 768, 768},
+    {"dynamic 128 x 768 x 3072", 128, 768, 3072},
+};
+
+typedef struct product_run {
+    const product_kernel *k;
+    product_shape s;
+    const void *packed;
+    const uint8_t *x;
+    product_q q;
+    float *y;
+    void *scratch;
+} product_run;
+
+static void run_product(const void *ctx)
+{
+    const product_run *r = ctx;
+    r->k->run(&r->s, r->packed, r->x, &r->q, r->y, r->scratch, 0, 1);
+}
+
+static void time_product(const product_kernel *k, const struct product_layer *l, double peak)
+{
+    const size_t weights = (size_t)l->k * l->n, outputs = (size_t)l->rows * l->n;
+    const double macs = (double)l->rows * weights;
+    int8_t *w = room(weights);
+    float *scale = room(l->n * sizeof *scale), *y = room(outputs * sizeof *y);
+    void *packed = room(k->packed_size(l->k, l->n)), *scratch = room(k->scratch_size(l->k));
+    uint8_t *x = room((size_t)l->rows * l->k);
+    fill_s8(w, weights);
+    for (int i = 0; i < l->n; i++)
+        scale[i] = 1e-4f;
+    k->pack(l->k, l->n, w, packed);
+    const product_run r = {.k = k,
+                           .s = {l->rows, l->k, l->n, (size_t)l->k, (size_t)l->n},
+                           .packed = packed,
+                           .x = x,
+                           .q = {.x_scale = 0.02f, .x_zero = 128, .w_scale = scale},
+                           .y = y,
+                           .scratch = scratch};
+    const double t = seconds_of(run_product, &r);
+    printf("%-36s %-22s %9.4f ms %7.1f GMAC/s", l->name, k->name, t * 1e3, macs / t / 1e9);
+    if (peak > 0)
+        printf(" %5.1f %%", 100 * macs / t / peak);
+    printf("\n");
+    free(w), free(scale), free(y), free(packed), free(scratch), free(x);
+}
+
 enum { ELEMENTS = 56 * 56 * 64 };
 
 typedef struct plain_run {
@@ -250,6 +302,10 @@ void bench_all(void)
         for (const conv_kernel *k = conv_u8s8 + 1; k->name; k++)
             if (cpu_has(k->needs) && k->fits(&layers[i].s))
                 time_conv(k, &layers[i], peak);
+    for (size_t i = 0; i < sizeof products / sizeof products[0]; i++)
+        for (const product_kernel *k = product_u8s8 + 1; k->name; k++)
+            if (cpu_has(k->needs))
+                time_product(k, &products[i], peak);
     plain_run r = {NULL, room(ELEMENTS), room(ELEMENTS), room(ELEMENTS), room(4 * ELEMENTS)};
     for (size_t i = 0; i < ELEMENTS; i++)
         r.f[i] = (float)(int)(i % 500) * 0.01f - 2.5f;

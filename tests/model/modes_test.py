@@ -13,7 +13,7 @@ import pytest
 
 import util
 from cli_kit import good, refused
-from engine_test import has_vnni
+from engine_test import LEVELS, can_run, has_vnni
 from util import np, onnx, ort
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
@@ -95,7 +95,7 @@ def test_dynamic_product(tmp_path, op, scheme):
     want = util.session(source).run(None, feeds)[0]
     assert cosine(got, want) > 0.999
     assert 'MatMul' not in ops and 'Gemm' not in ops
-    for level in ['ref', 'avx2']:
+    for level in filter(can_run, LEVELS):
         assert util.same_array(got, run_rung(tmp_path, target, feeds, level))
 
 
@@ -147,7 +147,7 @@ def test_weights_product(tmp_path, form, op, k):
         assert cosine(session.run(None, feeds)[0], got) > 0.9999  # its activations are int8
     want = util.session(source).run(None, feeds)[0]
     assert cosine(got, want) > (0.9999 if '8' in form else 0.99)
-    for level in ['ref', 'avx2']:
+    for level in filter(can_run, LEVELS):
         other = run_rung(tmp_path, target, feeds, level)
         assert np.abs(got - other).max() <= k * EPS * reach
 

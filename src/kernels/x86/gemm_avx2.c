@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "kernels/kernels.h"
+#include "kernels/x86/dot_avx2.h"
 #include "kernels/x86/requant_avx2.h"
 #include "kernels/x86/rows.h"
 #include "kernels/x86/x86.h"
@@ -103,18 +104,6 @@ size_t gemm_scratch_size_avx2(const conv_shape *s)
     return round64(taps * sizeof(ptrdiff_t)) + round64(s->in_c) + p.chunk * p.pairs * 4;
 }
 
-static uint16_t *widen(uint16_t *to, const uint8_t *from, size_t n)
-{
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        const __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(from + i));
-        _mm256_storeu_si256((__m256i *)(void *)(to + i), _mm256_cvtepu8_epi16(b));
-    }
-    for (; i < n; i++)
-        to[i] = from[i];
-    return to + n;
-}
-
 /* n rows from `first` on, their taps side by side, 2 * pairs values apart. */
 static void gather(const row_source *r, const gemm_plan *p, size_t first, size_t n, size_t x_offset,
                    uint16_t *rows)
@@ -128,11 +117,11 @@ static void gather(const row_source *r, const gemm_plan *p, size_t first, size_t
         const bool inside = row_pixel_inside(r, &px);
         for (int ky = 0; ky < s->kernel_h; ky++)
             if (inside && lines)
-                at = widen(at, px.image + px.first + r->offset[ky * s->kernel_w],
+                at = copy_values(at, px.image + px.first + r->offset[ky * s->kernel_w],
                            (size_t)s->kernel_w * p->in_c);
             else
                 for (int kx = 0; kx < s->kernel_w; kx++)
-                    at = widen(at, row_pixel_tap(r, &px, ky, kx) + x_offset, p->in_c);
+                    at = copy_values(at, row_pixel_tap(r, &px, ky, kx) + x_offset, p->in_c);
     }
 }
 
@@ -164,8 +153,8 @@ INLINE void tile(int mr, int pairs, const uint16_t *rows, const int16_t *w, cons
             int32_t pair;
             memcpy(&pair, rows + r * stride, 4);
             const __m256i x = _mm256_set1_epi32(pair);
-            acc[r][0] = _mm256_add_epi32(acc[r][0], _mm256_madd_epi16(x, w0));
-            acc[r][1] = _mm256_add_epi32(acc[r][1], _mm256_madd_epi16(x, w1));
+            acc[r][0] = dot(acc[r][0], x, w0);
+            acc[r][1] = dot(acc[r][1], x, w1);
         }
     }
     UNROLL

@@ -20,15 +20,15 @@ static size_t tile_rows(const gemm_plan *p)
 INLINE void copy_bytes(uint8_t *to, const uint8_t *from, size_t n)
 {
     for (; n >= 16; n -= 16, to += 16, from += 16)
-        _mm_storeu_si128((__m128i *)(void *)to, _mm_loadu_si128((const __m128i *)(const void *)from));
+        memcpy(to, from, 16);
     for (size_t i = 0; i < n; i++)
         to[i] = from[i];
 }
 
 /* The steps of four in [at, end) from each row's base: `sets` at once, each into accumulators of
  * its own. Returns the weights behind them. */
-INLINE const int8_t *dot(int mr, int sets, const uint8_t *const base[8], ptrdiff_t at,
-                         ptrdiff_t end, const int8_t *w, __m256i acc[4][TILE_ROWS][2])
+INLINE const int8_t *dots(int mr, int sets, const uint8_t *const base[8], ptrdiff_t at,
+                          ptrdiff_t end, const int8_t *w, __m256i acc[4][TILE_ROWS][2])
 {
     for (; at < end; at += 4 * sets) {
         UNROLL
@@ -37,9 +37,11 @@ INLINE const int8_t *dot(int mr, int sets, const uint8_t *const base[8], ptrdiff
             const __m256i w1 = _mm256_loadu_si256((const __m256i *)(const void *)(w + 32));
             UNROLL
             for (int r = 0; r < mr; r++) {
-                const __m256i x = broadcast4(base[r] + at + 4 * i);
-                acc[i][r][0] = dpbusd(acc[i][r][0], x, w0);
-                acc[i][r][1] = dpbusd(acc[i][r][1], x, w1);
+                int32_t quad;
+                memcpy(&quad, base[r] + at + 4 * i, 4);
+                const __m256i x = _mm256_set1_epi32(quad);
+                acc[i][r][0] = dot(acc[i][r][0], x, w0);
+                acc[i][r][1] = dot(acc[i][r][1], x, w1);
             }
         }
     }
@@ -81,9 +83,9 @@ INLINE void tile(bool sums, int mr, const block_in *in, row_cursor *rows, const 
     }
     for (int t = 0; t < in->taps; t++) {
         const ptrdiff_t at = in->offset[t];
-        w = dot(mr, sets, base, at, at + together, w, acc);
+        w = dots(mr, sets, base, at, at + together, w, acc);
         if (together < bytes)
-            w = dot(mr, 1, base, at + together, at + bytes, w, acc);
+            w = dots(mr, 1, base, at + together, at + bytes, w, acc);
     }
     UNROLL
     for (int i = 1; i < sets; i++)

@@ -72,7 +72,8 @@ typedef struct block_in {
     bool shared; /* lines of three pixels, whose rows are one pixel apart: tile_shared */
 } block_in;
 
-/* Of the instruction set: rows of its tiles, copies, and n rows of a block of 16 * vectors columns. */
+/* Of the instruction set: rows of its tiles, copies, and n rows of a block of 16 * vectors
+ * columns. */
 static size_t tile_rows(const gemm_plan *p);
 INLINE void copy_bytes(uint8_t *to, const uint8_t *from, size_t n);
 static void run_block(int vectors, const block_in *in, const row_cursor *rows, size_t n,

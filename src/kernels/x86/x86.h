@@ -65,6 +65,16 @@ void depthwise3_run_avx512vnni(const conv_shape *s, const void *packed, const ui
                                int n_threads);
 void depthwise3_sums_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x,
                                 int x_zero, int32_t *y, void *scratch, int thread, int n_threads);
+bool depthwise5_fits_avx512vnni(const conv_shape *s);
+size_t depthwise5_packed_size_avx512vnni(const conv_shape *s);
+void depthwise5_pack_avx512vnni(const conv_shape *s, const int8_t *w, const int32_t *bias,
+                                int x_zero, void *packed);
+size_t depthwise5_scratch_size_avx512vnni(const conv_shape *s);
+void depthwise5_run_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x,
+                               int x_zero, const requant *q, uint8_t *y, void *scratch, int thread,
+                               int n_threads);
+void depthwise5_sums_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x,
+                                int x_zero, int32_t *y, void *scratch, int thread, int n_threads);
 
 size_t product_packed_size_avx2(int k, int n);
 void product_pack_avx2(int k, int n, const int8_t *w, void *packed);
@@ -72,6 +82,11 @@ size_t product_scratch_size_avx2(int k);
 void product_run_avx2(const product_shape *s, const void *packed, const uint8_t *x,
                       const product_q *q, float *y, void *scratch, int thread, int n_threads);
 void range_f32_avx2(const float *x, size_t n, float *lo, float *hi);
+size_t product_packed_size_avxvnni(int k, int n);
+void product_pack_avxvnni(int k, int n, const int8_t *w, void *packed);
+size_t product_scratch_size_avxvnni(int k);
+void product_run_avxvnni(const product_shape *s, const void *packed, const uint8_t *x,
+                         const product_q *q, float *y, void *scratch, int thread, int n_threads);
 size_t product_packed_size_avx512vnni(int k, int n);
 void product_pack_avx512vnni(int k, int n, const int8_t *w, void *packed);
 size_t product_scratch_size_avx512vnni(int k);
