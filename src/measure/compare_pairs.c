@@ -1,5 +1,6 @@
 /* Which activations of an int8 model can be held against the float model, who makes each, and from
  * which others. */
+#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -39,14 +40,54 @@ static bool take_parameters(const graph *g, const node *q, tensor_record *t)
     return t->scale > 0;
 }
 
-/* The float model's value that the pair stands for: the one that Q reads or, where a graph's output
- * took that name behind the pair, the one that DQ makes. -1: none. */
+/* The Clip that makes v; NULL: another makes it. */
+static const node *clip_of(const graph *g, int v)
+{
+    const int at = g->values[v].producer;
+    return at >= 0 && node_is(&g->nodes[at], "Clip") ? &g->nodes[at] : NULL;
+}
+
+/* The float model's value of the name that v has in the int8 model. -1: none. */
+static int in_reference(const pairing *p, int v)
+{
+    return v >= 0 ? strmap_get(p->reference->by_name, p->g->values[v].name, -1) : -1;
+}
+
+/* The float model's value that the pair stands for: the one that Q reads, or that the Clip to codes
+ * of fewer bits before Q reads or, where a graph's output took that name behind the pair, the one
+ * that DQ makes. -1: none. */
 static int namesake(const pairing *p, const node *q, int y)
 {
-    const int x = strmap_get(p->reference->by_name, p->g->values[q->inputs[0]].name, -1);
-    const int v = x >= 0 ? x : strmap_get(p->reference->by_name, p->g->values[y].name, -1);
+    const node *clip = clip_of(p->g, q->inputs[0]);
+    int v = in_reference(p, q->inputs[0]);
+    v = v < 0 && clip ? in_reference(p, clip->inputs[0]) : v;
+    v = v < 0 ? in_reference(p, y) : v;
     const dtype type = v >= 0 ? p->reference->values[v].type : RUNG_UNDEFINED;
     return is_variable(p->reference, v) && (type == RUNG_F32 || type == RUNG_UNDEFINED) ? v : -1;
+}
+
+/* Input i of a Clip, one number; false: it is left out or not constant. */
+static bool clip_bound(const graph *g, const node *clip, int i, double *bound)
+{
+    const tensor *t = clip ? node_constant(g, clip, i) : NULL;
+    if (!t || t->type != RUNG_F32 || tensor_count(t) != 1)
+        return false;
+    *bound = tensor_get(t, 0);
+    return !isnan(*bound);
+}
+
+/* Codes of fewer than 8 bits reach as far as the Clip before Q; one of the float model's own bounds
+ * the values, not the codes. */
+static void narrow_reach(const pairing *p, const node *q, int match, tensor_record *t)
+{
+    const node *clip = clip_of(p->g, q->inputs[0]), *own = clip_of(p->reference, match);
+    double bound, same;
+    if (clip_bound(p->g, clip, 1, &bound) &&
+        !(clip_bound(p->reference, own, 1, &same) && same == bound))
+        t->clip_lo = fmin(fmax(t->clip_lo, bound), t->clip_hi);
+    if (clip_bound(p->g, clip, 2, &bound) &&
+        !(clip_bound(p->reference, own, 2, &same) && same == bound))
+        t->clip_hi = fmax(fmin(t->clip_hi, bound), t->clip_lo);
 }
 
 static int dequantized(const graph *g, const uses *u, int codes)
@@ -111,7 +152,14 @@ static rung_status find_inputs(comparison *c, walk *w, tensor_record *t, int x, 
         visit(w, w->stack[--w->n_stack]);
     t->n_inputs = w->n_found;
     t->inputs = arena_copy(c->mem, w->found, (size_t)w->n_found * sizeof *w->found);
-    return t->inputs ? RUNG_OK : out_of_memory(err);
+    if (!t->inputs)
+        return out_of_memory(err);
+    const tensor_record *from = t->moves && t->n_inputs ? &c->tensors[t->inputs[0]] : NULL;
+    if (from && from->scale == t->scale && from->zero == t->zero) { /* no other codes arrive */
+        t->clip_lo = from->clip_lo;
+        t->clip_hi = from->clip_hi;
+    }
+    return RUNG_OK;
 }
 
 static rung_status name_tensor(comparison *c, const pairing *p, size_t i, rung_error *err)
@@ -163,6 +211,7 @@ static void take_pair(comparison *c, pairing *p, const uses *u, const node *q)
         c->n_unmatched++;
         return;
     }
+    narrow_reach(p, q, match, t);
     p->pairs[c->n_tensors] = (pair){ q->inputs[0], y, q->inputs[1], node_input(q, 2), match };
     for (int k = u->first[codes]; k < u->first[codes + 1]; k++)
         if (node_is(&g->nodes[u->list[k]], "DequantizeLinear"))

@@ -266,6 +266,21 @@ def test_clipping_is_named(tmp_path):
     assert report['tensors'][report['worst'][0]['tensor']]['clipped'] > 1
 
 
+def test_codes_of_few_bits_reach_as_far_as_their_clip(tmp_path):
+    """Behind a Relu, which becomes the Clip, and elsewhere, where the Clip is a node more."""
+    folder = tmp_path / 'digits'
+    folder.mkdir()
+    _, held = write_digits(folder)
+    good('quantize', DIGITS, '-o', tmp_path / 'q.onnx', '--data', f'{held}@0:{N}', '--method',
+         'none', '--act-bits', 4, '--quiet')
+    report = json_of('compare', DIGITS, tmp_path / 'q.onnx', '--data', f'{held}@0:{N}')
+    assert report['unmatched'] == 0
+    for t in report['tensors']:
+        steps = (t['clip_max'] - t['clip_min']) / t['scale']
+        assert steps == pytest.approx(15, abs=1e-3), t['name']
+    assert 'Wide codes' not in str([w['advice'] for w in report['worst']])
+
+
 # --- the call ------------------------------------------------------------------------------------
 
 def test_keys_are_those_of_the_manual(digits):
