@@ -34,6 +34,16 @@ void gemm_run_avxvnni(const conv_shape *s, const void *packed, const uint8_t *x,
 void gemm_sums_avxvnni(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
                        int32_t *y, void *scratch, int thread, int n_threads);
 
+bool depthwise_fits_avxvnni(const conv_shape *s);
+size_t depthwise_packed_size_avxvnni(const conv_shape *s);
+void depthwise_pack_avxvnni(const conv_shape *s, const int8_t *w, const int32_t *bias, int x_zero,
+                            void *packed);
+size_t depthwise_scratch_size_avxvnni(const conv_shape *s);
+void depthwise_run_avxvnni(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                           const requant *q, uint8_t *y, void *scratch, int thread, int n_threads);
+void depthwise_sums_avxvnni(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                            int32_t *y, void *scratch, int thread, int n_threads);
+
 bool gemm_fits_avx512vnni(const conv_shape *s);
 size_t gemm_packed_size_avx512vnni(const conv_shape *s);
 void gemm_pack_avx512vnni(const conv_shape *s, const int8_t *w, const int32_t *bias, int x_zero,
