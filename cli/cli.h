@@ -41,7 +41,7 @@ typedef struct options {
     int         n_exclude, n_ops, n_inputs;
     long        samples, threads, batch, seed, weight_bits, act_bits, block;
     double      percentile, seconds, max_drop; /* max_drop: -1 where it is not given */
-    double      time_budget;
+    double      time_budget, min_share; /* min_share: -1 where it is not given */
     bool        json, quiet, profile, fastest, sensitivity, no_train;
     bool        symmetric, weight_asymmetric, reduce_range;
     train_words train;

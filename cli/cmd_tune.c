@@ -68,6 +68,7 @@ static int take_options(const options *o, call *c)
         .prefer = (rung_prefer)prefer, .no_train = o->no_train, .work = c->work,
         .quant = &c->quant, .train = &c->train, .model_title = o->model, .data_title = o->data,
         .eval_title = o->eval, .quiet = o->quiet,
+        .min_share = o->min_share < 0 ? 0 : o->min_share > 0 ? o->min_share : -1,
     };
     return EXIT_GOOD;
 }
@@ -128,10 +129,11 @@ static int run(int argc, char **argv)
     options o;
     call c = { 0 };
     int status = options_parse(&cmd_tune, argc, argv,
-                               "output data eval max-drop time-budget prefer no-train work html "
-                               "epochs batch lr augment range percentile act-type act-symmetric "
-                               "weight-scheme qconfig pairs act-bits reduce-range weight-bits "
-                               "exclude ops samples seed threads preprocess json quiet", &o);
+                               "output data eval max-drop min-share time-budget prefer no-train "
+                               "work html epochs batch lr augment range percentile act-type "
+                               "act-symmetric weight-scheme qconfig pairs act-bits reduce-range "
+                               "weight-bits exclude ops samples seed threads preprocess json "
+                               "quiet", &o);
     if (status == EXIT_GOOD && !o.help && (status = take_options(&o, &c)) == EXIT_GOOD)
         status = tune(&o, &c);
     free(c.work);
@@ -153,6 +155,10 @@ const command cmd_tune = {
     "                         as in 'rung quantize --help'\n"
     "  --eval D               samples to decide by; keep others to judge the result with\n"
     "  --max-drop P           points that may be lost\n"
+    "  --min-share P          percent of the work that 'static' has in the integers asked for,\n"
+    "                         which a model with layers in float or 16 bits must keep to be\n"
+    "                         recommended, default 50: with less it is a row to compare with, and\n"
+    "                         training is tried; 0: any will do\n"
     "  --time-budget S        seconds of all trials: what has begun is ended, training has as\n"
     "                         many epochs as fit; default none\n"
     "  --prefer P             latency (default) or size: which of the trials that keep the drop\n"

@@ -51,6 +51,7 @@ static const struct option long_options[] = {
     { "sensitivity", no_argument, NULL, 'E' },
     { "prefer", required_argument, NULL, 'G' },
     { "work", required_argument, NULL, 'W' },
+    { "min-share", required_argument, NULL, 'K' },
     { "time-budget", required_argument, NULL, 'T' },
     { "no-train", no_argument, NULL, 'N' },
     { "reference", required_argument, NULL, 'R' },
@@ -213,6 +214,7 @@ static bool take_number(options *o, int opt, const char *text)
     case 'b': return to_long(text, 1, 65536, &o->batch);
     case 'P': return to_double(text, 50, 100, &o->percentile);
     case 'D': return to_double(text, 0, 100, &o->max_drop);
+    case 'K': return to_double(text, 0, 100, &o->min_share);
     case 'T': return to_double(text, 1, 1e9, &o->time_budget);
     default: return to_double(text, 0.01, 3600, &o->seconds);
     }
@@ -278,7 +280,7 @@ static int take_operands(const command *c, int n, char **words, bool two, option
 int options_parse(const command *c, int argc, char **argv, const char *allowed, options *o)
 {
     int opt, index = -1, status;
-    *o = (options){ .max_drop = -1, .train = TRAIN_WORDS };
+    *o = (options){ .max_drop = -1, .min_share = -1, .train = TRAIN_WORDS };
     opterr = 0;
     while ((opt = getopt_long(argc, argv, ":o:h", long_options, &index)) != -1) {
         if (opt == ':')

@@ -506,6 +506,10 @@ typedef struct rung_tune_options {
     const char *model_title, *data_title, *eval_title; /* what reports call them; data that is
                                                         * called otherwise is other data */
     bool        quiet;
+    /* Percent of the work that static quantization has in the integers that are asked for, which a
+     * model with layers in float or with 16-bit activations must keep to be recommended: with
+     * fewer it is a row to compare with. 0 = 50; negative: any number is enough. */
+    double      min_share;
 } rung_tune_options;
 #define RUNG_TUNE_OPTIONS { .size = sizeof(rung_tune_options) }
 

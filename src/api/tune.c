@@ -22,6 +22,9 @@ static rung_status check(const rung_tune_options *o, rung_error *err)
     if (!(o->time_budget >= 0 && isfinite(o->time_budget)))
         return fail(err, RUNG_EARGUMENT, "a time of %g seconds: it must not be negative",
                     o->time_budget);
+    if (!(o->min_share <= 100))
+        return fail(err, RUNG_EARGUMENT, "a share of %g percent: at most 100 is possible",
+                    o->min_share);
     if (o->prefer > RUNG_PREFER_SIZE)
         return fail(err, RUNG_EARGUMENT, "prefer %d is not a rung_prefer", (int)o->prefer);
     return RUNG_OK;
@@ -47,6 +50,7 @@ static rung_status take(const rung_tune_options *o, bool labels, tune_options *t
         .max_drop = o->max_drop, .time_budget = o->time_budget, .no_train = o->no_train,
         .prefer_size = o->prefer == RUNG_PREFER_SIZE, .work = o->work, .model = o->model_title,
         .data = o->data_title, .eval = o->eval_title, .quiet = o->quiet,
+        .min_share = o->min_share < 0 ? 0 : (o->min_share > 0 ? o->min_share : 50) / 100,
     };
     if (st == RUNG_OK)
         st = options_copy(&t->quant, sizeof t->quant, o->quant, "rung_quant_options", err);

@@ -52,6 +52,14 @@ trial_kind tune_least_drop(const tune_record *r, bool trains)
     return best;
 }
 
+double tune_asked_share(const tune_record *r, trial_kind k)
+{
+    const tune_trial *t = &r->trials[k];
+    if (k == TRIAL_DYNAMIC && (r->weight_bits != 8 || r->act_bits != 8))
+        return 0;
+    return t->int_share > t->wide_share ? t->int_share - t->wide_share : 0;
+}
+
 const char *tune_metric(const tune_record *r)
 {
     return r->labelled ? "top-1" : "agreement with float";
@@ -91,8 +99,9 @@ static void add_row(text *t, const tune_record *r, trial_kind k)
     }
     add_percent(t, a->top1);
     add_percent(t, a->agreement);
-    text_add(t, "  %7.2f  %11zu  %9.4g  %7.2f  %8.1f", a->drop, a->bytes, a->ms,
-             a->ratio > 0 ? 1 / a->ratio : 0, a->seconds);
+    text_add(t, "  %7.2f  %7.1f  %11zu  %9.4g  %7.2f  %8.1f", a->drop,
+             100 * tune_asked_share(r, k), a->bytes, a->ms, a->ratio > 0 ? 1 / a->ratio : 0,
+             a->seconds);
     text_add(t, "%s%s%s%s%s\n", k == r->best && k != TRIAL_FLOAT ? "  <- recommended" : "",
              k != TRIAL_FLOAT && !a->answer ? "  to compare with" : "",
              a->kept ? "  kept" : "", a->note[0] ? "  " : "", a->note);
@@ -125,11 +134,12 @@ rung_status report_tune_text(const tune_record *r, char **out, rung_error *err)
     text_add(&t, "%d-bit weights, %d-bit activations; at most %.2f points of %s may be lost on %zu "
              "samples; prefers %s\n\n", r->weight_bits, r->act_bits, r->max_drop, tune_metric(r),
              r->eval_samples, r->prefer_size ? "size" : "latency");
-    text_add(&t, "%-18s  %7s  %7s  %7s  %11s  %9s  %7s  %8s\n", "trial", "top-1", "agree", "drop",
-             "bytes", "ms", "x float", "seconds");
+    text_add(&t, "%-18s  %7s  %7s  %7s  %7s  %11s  %9s  %7s  %8s\n", "trial", "top-1", "agree",
+             "drop", "asked %", "bytes", "ms", "x float", "seconds");
     for (trial_kind k = TRIAL_FLOAT; k < TRIAL_KINDS; k++)
         add_row(&t, r, k);
     text_add(&t, "\n");
+    text_add(&t, "asked %%: of the multiply-accumulates, in the integers that were asked for\n\n");
     add_family(&t, r, false);
     add_family(&t, r, true);
     text_add(&t, "\n%s: %s\n", r->met ? "recommended" : "not met", r->reason);
@@ -162,16 +172,19 @@ static bool add_words(cJSON *o, const char *key, const char *s)
     return good;
 }
 
-static bool add_figures(cJSON *o, const tune_trial *a)
+static bool add_figures(cJSON *o, const tune_record *r, trial_kind k)
 {
+    const tune_trial *a = &r->trials[k];
     return add_known(o, "top1", a->top1) && add_known(o, "agreement", a->agreement) &&
            add_number(o, "loss", a->loss) && add_number(o, "sqnr_db", a->sqnr_db) &&
            add_number(o, "drop", a->drop) && add_number(o, "bytes", (double)a->bytes) &&
            add_number(o, "best_ms", a->ms) && add_number(o, "latency_ratio", a->ratio) &&
            add_number(o, "int_macs_share", a->int_share) &&
+           add_number(o, "asked_macs_share", tune_asked_share(r, k)) &&
            add_number(o, "seconds", a->seconds) &&
            add_number(o, "wide_layers", (double)a->wide_layers) &&
            add_number(o, "float_layers", (double)a->float_layers) &&
+           add_number(o, "wide_share", a->wide_share) &&
            add_number(o, "float_share", a->float_share) &&
            add_number(o, "epochs", (double)a->epochs);
 }
@@ -187,7 +200,7 @@ static bool add_trial(cJSON *list, const tune_record *r, trial_kind k)
            cJSON_AddStringToObject(o, "state", states[a->state]) &&
            cJSON_AddBoolToObject(o, "answer", a->answer) &&
            cJSON_AddBoolToObject(o, "kept", a->kept) && add_words(o, "note", a->note) &&
-           (a->state != TRIAL_DONE || add_figures(o, a));
+           (a->state != TRIAL_DONE || add_figures(o, r, k));
 }
 
 static bool add_family_object(cJSON *root, const tune_record *r, bool trains)
@@ -212,6 +225,7 @@ static bool add_all(cJSON *root, const tune_record *r)
         !add_number(root, "max_drop", r->max_drop) ||
         !add_number(root, "time_budget", r->time_budget > 0 ? r->time_budget : NAN) ||
         !cJSON_AddStringToObject(root, "prefer", r->prefer_size ? "size" : "latency") ||
+        !add_number(root, "min_share", r->min_share) ||
         !add_number(root, "weight_bits", r->weight_bits) ||
         !add_number(root, "act_bits", r->act_bits) ||
         !add_number(root, "matrix_share", r->matrix_share) ||

@@ -41,7 +41,7 @@ typedef struct tune_trial {
     double int_share;    /* of its multiply-accumulates that is in integers */
     double seconds;      /* making, writing and measuring it */
     size_t wide_layers, float_layers; /* of TRIAL_MIXED: 16-bit activations; in float, and their */
-    double float_share;               /* share of the work */
+    double wide_share, float_share;   /* shares of the work */
     size_t epochs;       /* of TRIAL_QAT and TRIAL_QAT_LONG */
     char   note[512];
 } tune_trial;
@@ -53,6 +53,7 @@ typedef struct tune_record {
     double      time_budget; /* seconds; 0: none */
     bool        prefer_size; /* otherwise latency */
     bool        no_train;
+    double      min_share;   /* of the work that `static` has as asked, what a mixed model must */
     int         weight_bits, act_bits;
     double      matrix_share; /* of the float model's work: products with matrices */
     size_t      samples, calibration, eval_samples;
@@ -70,6 +71,9 @@ bool        trial_trains(trial_kind k);
 /* Of the trials that are done or kept, the quantized one before training with the least drop;
  * TRIAL_FLOAT: there is none. trains: among those that train. */
 trial_kind tune_least_drop(const tune_record *r, bool trains);
+/* The share of a trial's multiply-accumulates in the integers that were asked for: those of layers
+ * in float, or with 16-bit activations where fewer bits lose too much, are not. */
+double tune_asked_share(const tune_record *r, trial_kind k);
 
 /* mem_alloc'ed texts, the caller's. */
 rung_status report_tune_text(const tune_record *r, char **text, rung_error *err);

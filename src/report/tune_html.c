@@ -106,10 +106,11 @@ static void add_row(text *t, const tune_record *r, trial_kind k)
     if (a->state == TRIAL_DONE) {
         add_percent(t, a->top1);
         add_percent(t, a->agreement);
-        text_add(t, "<td>%.2f</td><td>%zu</td><td>%.4g</td><td>%.2f</td><td>%.1f</td>", a->drop,
-                 a->bytes, a->ms, times(1, a->ratio), a->seconds);
+        text_add(t, "<td>%.2f</td><td>%.1f</td><td>%zu</td><td>%.4g</td><td>%.2f</td>"
+                 "<td>%.1f</td>", a->drop, 100 * tune_asked_share(r, k), a->bytes, a->ms,
+                 times(1, a->ratio), a->seconds);
     } else {
-        text_add(t, "<td colspan=\"7\">%s</td>",
+        text_add(t, "<td colspan=\"8\">%s</td>",
                  a->state == TRIAL_FAILED ? "failed" : "not tried");
     }
     text_add(t, "<td class=\"left\">%s%s", k == r->best && k != TRIAL_FLOAT ? "recommended " : "",
@@ -127,13 +128,14 @@ static void add_table(text *t, const tune_record *r)
 {
     text_add(t, "<h2>Trials</h2>\n<div class=\"scroll\" tabindex=\"0\"><table><thead><tr>"
              "<th class=\"left\">trial</th><th>top-1</th><th>agreement</th><th>points lost</th>"
-             "<th>bytes</th><th>ms</th><th>&times; float</th><th>seconds</th><th></th></tr></thead>"
-             "<tbody>\n");
+             "<th>asked %%</th><th>bytes</th><th>ms</th><th>&times; float</th><th>seconds</th>"
+             "<th></th></tr></thead><tbody>\n");
     for (trial_kind k = TRIAL_FLOAT; k < TRIAL_KINDS; k++)
         add_row(t, r, k);
     text_add(t, "</tbody></table></div>\n<p class=\"soft\">Latency of one sample, %d threads, "
              "least of many rounds; each trial in turns with the float model. Bytes of the written "
-             "file.</p>\n",
+             "file. Asked: of the multiply-accumulates, in the integers that were asked "
+             "for.</p>\n",
              r->threads);
 }
 

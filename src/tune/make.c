@@ -67,12 +67,11 @@ static rung_status make_mixed(const maker *m, const plan *p, tune_trial *t, grap
 {
     const mixed_wish wish = { .eval = m->eval, .max_drop = m->opt->max_drop };
     mixed_record *record = NULL;
-    double wide_share;
     const rung_status st = quantize_mixed(m->g, m->data, &p->quant, &wish, out, &record, diag, err);
     if (st == RUNG_OK)
         t->float_layers = mixed_count(record, LEVEL_FLOAT, &t->float_share);
     if (st == RUNG_OK)
-        t->wide_layers = mixed_count(record, LEVEL_WIDE, &wide_share);
+        t->wide_layers = mixed_count(record, LEVEL_WIDE, &t->wide_share);
     mixed_record_free(record);
     return st;
 }
@@ -204,7 +203,6 @@ rung_status make_trial(void *ctx, tune_record *r, trial_kind k, rung_error *err)
     maker *m = ctx;
     tune_trial *t = &r->trials[k];
     stored s;
-    const bool answer = t->answer;
     if (!m->opt->quiet)
         fprintf(stderr, "trial: %s\n", trial_name(k));
     if (k == TRIAL_FLOAT)
@@ -215,7 +213,6 @@ rung_status make_trial(void *ctx, tune_record *r, trial_kind k, rung_error *err)
     if (!is_kept(m, &p, k, &s))
         return make_new(m, r, k, &p, &s, t, err);
     *t = s.trial;
-    t->answer = answer;
     t->kept = true;
     return RUNG_OK;
 }

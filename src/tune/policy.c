@@ -42,6 +42,8 @@ bool policy_answers(const tune_record *r, trial_kind k)
     case TRIAL_FLOAT: return false;
     case TRIAL_DYNAMIC: return r->weight_bits == 8 && r->act_bits == 8;
     case TRIAL_WEIGHTS: return r->act_bits == 8; /* refused where it has other weights */
+    case TRIAL_MIXED:
+        return tune_asked_share(r, k) >= r->min_share * tune_asked_share(r, TRIAL_STATIC);
     default: return true;
     }
 }
@@ -149,7 +151,6 @@ static rung_status try_one(tune_record *r, trial_kind k, trial_maker make, void 
 {
     tune_trial *t = &r->trials[k];
     rung_error own = { "" };
-    t->answer = policy_answers(r, k);
     const char *why_not = policy_refusal(r, k);
     if (why_not) {
         snprintf(t->note, sizeof t->note, "%s", why_not);
@@ -163,6 +164,7 @@ static rung_status try_one(tune_record *r, trial_kind k, trial_maker make, void 
         snprintf(t->note, sizeof t->note, "%.*s", (int)sizeof t->note - 1, own.message);
     } else if (t->state == TRIAL_DONE) {
         t->drop = drop_of(r, t);
+        t->answer = policy_answers(r, k);
     }
     return RUNG_OK;
 }

@@ -16,7 +16,9 @@ rung_status policy_run(tune_record *r, trial_maker make, void *ctx, rung_error *
 
 /* The parts. NULL: k is to be tried now; otherwise why not. */
 const char *policy_refusal(const tune_record *r, trial_kind k);
-/* Whether the trial is what was asked for, or a row to compare with. */
+/* Whether the trial is what was asked for, or a row to compare with. A mixed model is while at
+ * least r->min_share of the work that the static one has in the integers that were asked for is so
+ * in it, too: with most layers in float it does not show what these integers can do. */
 bool policy_answers(const tune_record *r, trial_kind k);
 /* Fills best, met and reason. */
 void policy_decide(tune_record *r);

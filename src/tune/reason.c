@@ -85,6 +85,18 @@ static void say_others(tune_record *r)
     }
 }
 
+/* A mixed model that keeps the drop by giving up what was asked for. */
+static void say_mixed(tune_record *r)
+{
+    const tune_trial *t = &r->trials[TRIAL_MIXED];
+    if (t->state != TRIAL_DONE || t->answer || t->drop > r->max_drop)
+        return;
+    say(r, "; %s keeps the drop, but only %.0f %% of the work is in the integers that were asked "
+        "for (%zu layers in float, %zu with 16-bit activations), where %.0f %% are wanted of it",
+        trial_name(TRIAL_MIXED), 100 * tune_asked_share(r, TRIAL_MIXED), t->float_layers,
+        t->wide_layers, 100 * r->min_share * tune_asked_share(r, TRIAL_STATIC));
+}
+
 static void explain_training(tune_record *r)
 {
     const trial_kind before = best_unfit(r);
@@ -130,10 +142,14 @@ static void explain_ptq(tune_record *r)
 
 static void say_why_not(tune_record *r)
 {
+    const trial_kind before = tune_least_drop(r, false);
     const trial_kind trained = tune_least_drop(r, true);
     const tune_trial *qat = &r->trials[TRIAL_QAT];
     if (trained == TRIAL_FLOAT)
         say(r, "; QAT %s: %s", qat->state == TRIAL_FAILED ? "failed" : "was not tried", qat->note);
+    else if (trial_trains(r->best) && before != TRIAL_FLOAT)
+        say(r, "; before training %s loses %.2f", trial_name(before), r->trials[before].drop);
+    say_mixed(r);
     say(r, ". More samples, more bits, a larger --max-drop or layers left out by --exclude are "
         "what remains");
 }
@@ -157,6 +173,7 @@ void policy_explain(tune_record *r)
     else
         explain_ptq(r);
     say_others(r);
+    say_mixed(r);
     say(r, ". %.2f times as fast as float32 and %.2f times smaller, after %.1f s", times_faster(t),
         times_smaller(r, t), r->seconds);
 }

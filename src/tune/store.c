@@ -15,7 +15,7 @@
 #include "onnx/onnx.h"
 #include "train/checkpoint.h"
 
-enum { VERSION = 1, MOST_BYTES = 1 << 16 }; /* of a record */
+enum { VERSION = 2, MOST_BYTES = 1 << 16 }; /* of a record */
 #define MOST 1e15 /* beyond any number of bytes or seconds, and exact */
 
 /* --- places ----------------------------------------------------------------------------------- */
@@ -129,6 +129,7 @@ static bool take_figures(const cJSON *o, tune_trial *t)
            take(o, "int_share", 0, 1, false, &t->int_share) &&
            take_count(o, "wide_layers", &t->wide_layers) &&
            take_count(o, "float_layers", &t->float_layers) &&
+           take(o, "wide_share", 0, 1, false, &t->wide_share) &&
            take(o, "float_share", 0, 1, false, &t->float_share);
 }
 
@@ -215,7 +216,7 @@ static bool put_figures(cJSON *o, const tune_trial *t, uint64_t check)
            put(o, "int_share", t->int_share) &&
            put(o, "wide_layers", (double)t->wide_layers) &&
            put(o, "float_layers", (double)t->float_layers) &&
-           put(o, "float_share", t->float_share);
+           put(o, "wide_share", t->wide_share) && put(o, "float_share", t->float_share);
 }
 
 static bool put_all(cJSON *o, trial_kind k, uint64_t key, const stored *s, uint64_t check)

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "measure/measure.h"
 #include "measure/scores.h"
+#include "quant/qconfig.h"
 #include "tune/key.h"
 #include "tune/make.h"
 #include "tune/policy.h"
@@ -42,6 +43,28 @@ static rung_status look_at(maker *m, tune_record *r, rung_error *err)
     return st;
 }
 
+/* The fewest bits that a layer with weights is to have, by options and qconfig. */
+static rung_status find_bits(const graph *g, const rung_quant_options *o, tune_record *r,
+                             rung_error *err)
+{
+    qconfig *c = NULL;
+    const rung_status st = qconfig_load(o->qconfig, &c, err);
+    r->weight_bits = r->act_bits = 8;
+    for (size_t i = 0; st == RUNG_OK && i < g->n_nodes; i++) {
+        const node *n = &g->nodes[i];
+        const qsubject subject = { .makers = { n } };
+        if (n->dead || !n->op || n->op->quant.kind != QUANT_COMPUTE || !n->op->quant.weight)
+            continue;
+        const qsettings s = qconfig_resolve(c, o, &subject);
+        if (s.exclude)
+            continue;
+        r->weight_bits = s.weight_bits < r->weight_bits ? s.weight_bits : r->weight_bits;
+        r->act_bits = s.act_bits < r->act_bits ? s.act_bits : r->act_bits;
+    }
+    qconfig_free(c);
+    return st;
+}
+
 /* --- the run ---------------------------------------------------------------------------------- */
 
 static tune_record *new_record(const maker *m)
@@ -52,9 +75,7 @@ static tune_record *new_record(const maker *m)
         return NULL;
     *r = (tune_record){
         .max_drop = o->max_drop, .time_budget = o->time_budget, .prefer_size = o->prefer_size,
-        .no_train = o->no_train,
-        .weight_bits = o->quant.weight_bits ? o->quant.weight_bits : 8,
-        .act_bits = o->quant.act_bits ? o->quant.act_bits : 8,
+        .no_train = o->no_train, .min_share = o->min_share,
         .samples = dataset_size(m->data), .eval_samples = dataset_size(m->eval),
     };
     snprintf(r->model, sizeof r->model, "%s", o->model ? o->model : "");
@@ -76,6 +97,7 @@ static rung_status run(maker *m, tune_record *r, graph **out, rung_error *err)
     if (st != RUNG_OK ||
         (st = key_begin(m->g, m->data, m->eval, m->opt, &m->key, &m->float_bytes, err)) !=
             RUNG_OK ||
+        (st = find_bits(m->g, &m->opt->quant, r, err)) != RUNG_OK ||
         (st = look_at(m, r, err)) != RUNG_OK ||
         (st = policy_run(r, make_trial, m, err)) != RUNG_OK)
         return st;

@@ -14,6 +14,8 @@ typedef struct tune_options {
     double             max_drop;    /* points */
     double             time_budget; /* seconds of all trials, earlier runs included; 0: none. What
                                      * has begun is ended, training has as many epochs as fit */
+    double             min_share; /* of the work that `static` has as asked, what a mixed model
+                                   * must have to be an answer; 0: any is */
     bool               prefer_size, no_train;
     const char        *work; /* a folder, made where it is missing: a record and a model for each
                               * trial. Those of the same model, data and settings are used again */

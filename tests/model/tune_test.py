@@ -93,6 +93,32 @@ def test_what_cannot_be_met_is_status_3(setting, tmp_path):
     assert said['ptq']['seconds'] > 0 and said['qat']['epochs'] == 12
 
 
+def test_the_least_share_of_what_was_asked_for(setting, tmp_path):
+    """It is what --min-share says, half without it; trials do not depend on it."""
+    for call, share in (((), 0.5), (('--min-share', 100), 1), (('--min-share', 0), 0)):
+        said, _ = tune(*options(setting, tmp_path / 'q.onnx', 0, '--no-train', *call, *HARD[:4]),
+                       status=3)
+        trials = by_name(said)
+        mixed, static = trials['static-mixed'], trials['static']
+        assert said['min_share'] == share and static['asked_macs_share'] == 1
+        assert mixed['asked_macs_share'] == pytest.approx(
+            mixed['int_macs_share'] - mixed['wide_share'])
+        assert mixed['answer'] == (mixed['asked_macs_share'] >= share)
+        assert trials['dynamic']['asked_macs_share'] == 0
+        assert mixed['kept'] == (call != ())
+    refused('tune', setting / 'net.onnx', '-o', tmp_path / 'r.onnx', '--data', 'random', '--eval',
+            'random', '--max-drop', 1, '--min-share', 101, says='min-share', status=2)
+
+
+def test_bits_of_a_qconfig_are_what_is_asked_for(setting, tmp_path):
+    config = tmp_path / 'few.json'
+    config.write_text(json.dumps({'base': 'default', 'rules': [
+        {'op': 'Conv', 'set': {'weight_bits': 3, 'act_bits': 4}}]}))
+    said, _ = tune(*options(setting, tmp_path / 'q.onnx', 100, '--qconfig', config))
+    assert (said['weight_bits'], said['act_bits']) == (3, 4)
+    assert not by_name(said)['dynamic']['answer'] and said['best'] == 'static'
+
+
 def test_trials_are_used_again(setting, tmp_path):
     out = tmp_path / 'q.onnx'
     first, _ = tune(*options(setting, out, 0, '--no-train', *HARD[:4]), status=3)

@@ -11,6 +11,7 @@
 /* --- trials that are made up ------------------------------------------------------------------ */
 
 typedef struct world {
+    double      wide_share; /* of TRIAL_MIXED */
     double      top1[TRIAL_KINDS], ratio[TRIAL_KINDS], share[TRIAL_KINDS], seconds[TRIAL_KINDS];
     size_t      bytes[TRIAL_KINDS];
     rung_status status[TRIAL_KINDS];
@@ -36,8 +37,8 @@ static world made_up(void)
 
 static tune_record wish(double max_drop)
 {
-    tune_record r = { .max_drop = max_drop, .weight_bits = 8, .act_bits = 8, .matrix_share = 0.1,
-                      .samples = 100, .calibration = 50, .eval_samples = 80 };
+    tune_record r = { .max_drop = max_drop, .min_share = 0.5, .weight_bits = 8, .act_bits = 8,
+                      .matrix_share = 0.1, .samples = 100, .calibration = 50, .eval_samples = 80 };
     for (int k = 0; k < TRIAL_KINDS; k++)
         r.trials[k].top1 = r.trials[k].agreement = -1;
     return r;
@@ -65,6 +66,7 @@ static rung_status make(void *ctx, tune_record *r, trial_kind k, rung_error *err
     t->epochs = trial_trains(k) ? 10 : 0;
     t->float_layers = k == TRIAL_MIXED ? 3 : 0;
     t->float_share = k == TRIAL_MIXED ? 0.25 : 0;
+    t->wide_share = k == TRIAL_MIXED ? w->wide_share : 0;
     return RUNG_OK;
 }
 
@@ -158,6 +160,7 @@ static void many_layers_in_float_are_not_and_training_follows(void **state)
     (void)state;
     world w = made_up();
     tune_record r = wish(1);
+    r.min_share = 0;
     w.top1[TRIAL_MIXED] = 89.5;
     w.share[TRIAL_MIXED] = 0.49;
     w.ratio[TRIAL_MIXED] = 0.7;
@@ -187,12 +190,60 @@ static void a_longer_training_follows_one_that_is_too_short(void **state)
     assert_int_equal(w.n, TRIAL_KINDS);
 }
 
+/* Most of the work in float, or in 16 bits, is not what was asked for: training is tried, and is
+ * the answer whether or not it keeps the drop. The reason names the other, with its share. */
+static void a_mixed_model_with_little_as_asked_is_no_answer(void **state)
+{
+    (void)state;
+    for (int wide = 0; wide < 2; wide++)
+        for (int kept = 0; kept < 2; kept++) {
+            world w = made_up();
+            tune_record r = wish(1);
+            w.top1[TRIAL_MIXED] = 89.5;
+            w.share[TRIAL_MIXED] = wide ? 0.9 : 0.4;
+            w.wide_share = wide ? 0.5 : 0;
+            w.top1[TRIAL_ADAROUND] = 75;
+            w.top1[TRIAL_QAT] = kept ? 89.25 : 85;
+            w.top1[TRIAL_QAT_LONG] = 84;
+            run(&r, &w);
+            assert_false(r.trials[TRIAL_MIXED].answer);
+            assert_int_equal(r.best, TRIAL_QAT);
+            assert_true(r.met == (bool)kept);
+            assert_says(r.reason, kept ? "QAT of 10 epochs through the integer arithmetic loses "
+                                         "0.75"
+                                       : "QAT loses 5.00 points of top-1, 1.00 may be lost; before "
+                                         "training static, adaround loses 15.00");
+            assert_says(r.reason, "static, mixed keeps the drop, but only 40 % of the work is in "
+                        "the integers that were asked for (3 layers in float");
+            assert_says(r.reason, "where 50 % are wanted of it");
+        }
+}
+
+/* The share is of what the static model has: where half of the work has no integers, a mixed model
+ * needs half of that half. */
+static void the_share_is_of_what_can_be_quantized(void **state)
+{
+    (void)state;
+    for (int enough = 0; enough < 2; enough++) {
+        world w = made_up();
+        tune_record r = wish(1);
+        for (trial_kind k = TRIAL_STATIC; k < TRIAL_KINDS; k++)
+            w.share[k] = 0.5;
+        w.top1[TRIAL_MIXED] = 89.5;
+        w.share[TRIAL_MIXED] = enough ? 0.25 : 0.24;
+        run(&r, &w);
+        assert_true(r.trials[TRIAL_MIXED].answer == (bool)enough);
+        assert_true(r.met == (bool)enough);
+    }
+}
+
 /* A mixed model that was not enough is the answer where training keeps the drop even less. */
 static void training_that_did_not_help_is_named(void **state)
 {
     (void)state;
     world w = made_up();
     tune_record r = wish(1);
+    r.min_share = 0;
     w.top1[TRIAL_MIXED] = 89.5;
     w.share[TRIAL_MIXED] = 0.2;
     w.top1[TRIAL_QAT_LONG] = 85;
@@ -284,6 +335,7 @@ static void times_that_hardly_differ_do_not_decide(void **state)
     for (int clear = 0; clear < 2; clear++) {
         world w = made_up();
         tune_record r = wish(1);
+        r.min_share = 0;
         w.top1[TRIAL_MIXED] = w.top1[TRIAL_QAT] = 89.5;
         w.share[TRIAL_MIXED] = 0.2;
         w.bytes[TRIAL_MIXED] = 3000;
@@ -393,6 +445,10 @@ static void reports_hold_every_trial(void **state)
     assert_says(text, "recommended");
     assert_says(text, "failed: static, auto cannot be made");
     assert_says(object, "\"best\":\"qat\"");
+    assert_says(object, "\"min_share\":0.5");
+    assert_says(object, "\"asked_macs_share\":1");
+    assert_says(text, "asked %");
+    assert_says(page, "asked %");
     assert_says(page, "&lt;a&gt;&amp;.onnx");
     assert_says(page, "<svg");
     assert_null(strstr(page, "<a>"));
@@ -418,6 +474,8 @@ int main(void)
         cmocka_unit_test(a_drop_of_exactly_what_is_allowed_is_kept),
         cmocka_unit_test(few_layers_in_float_are_an_answer),
         cmocka_unit_test(many_layers_in_float_are_not_and_training_follows),
+        cmocka_unit_test(a_mixed_model_with_little_as_asked_is_no_answer),
+        cmocka_unit_test(the_share_is_of_what_can_be_quantized),
         cmocka_unit_test(a_longer_training_follows_one_that_is_too_short),
         cmocka_unit_test(training_that_did_not_help_is_named),
         cmocka_unit_test(size_and_latency_choose_differently),

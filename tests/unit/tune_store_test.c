@@ -47,7 +47,8 @@ static stored one_trial(void)
     s.trial = (tune_trial){ .state = TRIAL_DONE, .top1 = 91.25, .agreement = 97.5, .loss = NAN,
                             .sqnr_db = 20.5, .bytes = 0, .ms = 0.125, .ratio = 0.25,
                             .int_share = 0.75, .seconds = 1.5, .wide_layers = 2, .float_layers = 1,
-                            .float_share = 0.5, .epochs = 7, .note = "a \"note\"\n" };
+                            .wide_share = 0.125, .float_share = 0.5,
+                            .epochs = 7, .note = "a \"note\"\n" };
     return s;
 }
 
@@ -75,6 +76,7 @@ static void a_record_comes_back_as_it_was(void **state)
     assert_true(b->ms == a->ms && b->ratio == a->ratio && b->int_share == 0.75);
     assert_true(b->seconds == a->seconds);
     assert_true(b->wide_layers == 2 && b->float_layers == 1 && b->float_share == 0.5);
+    assert_true(b->wide_share == 0.125);
     assert_true(b->epochs == 7 && back.time_budget == 60);
     assert_string_equal(b->note, a->note);
     assert_ok(store_load(f.path, TRIAL_AUTO, KEY, &g, err));
@@ -148,7 +150,7 @@ static void hostile_records_are_none(void **state)
 {
     (void)state;
     static const char *const changes[][2] = {
-        { "\"version\":\t1", "\"version\":\t2" }, { "static-auto", "static" },
+        { "\"version\":\t2", "\"version\":\t1" }, { "static-auto", "static" },
         { "0000000000001234", "0000000000001235" }, { "0000000000001234", "1234" },
         { "91.25", "101" }, { "91.25", "-2" }, { "91.25", "\"91\"" }, { "91.25", "null" },
         { "91.25", "1e999" }, { "0.125", "-1" }, { "\"epochs\":\t7", "\"epochs\":\t7.5" },
