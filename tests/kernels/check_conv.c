@@ -76,10 +76,10 @@ static conv_shape random_shape(void)
     case 1: /* depthwise */
         s = random_window(s);
         if (one_in(2)) {
-            s.kernel_h = s.kernel_w = 3;
+            s.kernel_h = s.kernel_w = one_in(2) ? 3 : 5;
             s.dilation_w = 1;
             s.stride_w = between(1, 2);
-            s.pad_left = between(0, 3);
+            s.pad_left = between(0, 4);
         }
         s.out_c = s.in_c = s.groups = between(2, 150);
         break;

@@ -21,7 +21,7 @@
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
-#define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL _Pragma("GCC unroll 16")
 #endif
 
 enum { MOST = 5 }; /* the largest kernel */
@@ -227,28 +227,31 @@ typedef struct weights {
     __m512i kept[4 + 3 * 4];
 } weights;
 
-/* Input column `kx` of the first of the outputs under way, which follow each other by `stride`: an
- * output's sums begin with its column 0. */
-INLINE void take_column(int k, int stride, int kx, const weights *w, const __m512i c[2][4],
-                        __m512i sum[MOST][4])
+/* to = from + the column as kernel column `kx`; sums begin with column 0. */
+INLINE void add_column(int k, int kx, const weights *w, const __m512i c[2][4],
+                       const __m512i from[4], __m512i to[4])
 {
+    const __m512i *at = w->at, *bias = w->bias;
+    __asm__("" : "+r"(at), "+r"(bias)); /* 40 addresses would not stay in registers */
     UNROLL
-    for (int i = 0; i <= (k - 1) / stride; i++) {
-        const int at = kx - i * stride;
-        if (at < 0)
-            continue;
-        UNROLL
-        for (int j = 0; j < 4; j++) {
-            if (k == 3) {
-                const __m512i from = at ? sum[i][j] : w->kept[j];
-                sum[i][j] = dpbusd(from, c[0][j], w->kept[4 + 4 * at + j]);
-            } else {
-                const __m512i from = at ? sum[i][j] : w->bias[j];
-                sum[i][j] = dpbusd_from(from, c[0][j], w->at + 8 * at + j);
-                sum[i][j] = dpbusd_from(sum[i][j], c[1][j], w->at + 8 * at + 4 + j);
-            }
+    for (int j = 0; j < 4; j++) {
+        if (k == 3) {
+            to[j] = dpbusd(kx ? from[j] : w->kept[j], c[0][j], w->kept[4 + 4 * kx + j]);
+        } else {
+            to[j] = dpbusd_from(kx ? from[j] : bias[j], c[0][j], at + 8 * kx + j);
+            to[j] = dpbusd_from(to[j], c[1][j], at + 8 * kx + 4 + j);
         }
     }
+}
+
+/* Outputs under way follow each other by `stride` columns; sum[0] is of the first, which sees the
+ * column as kx and is not yet complete with it. */
+INLINE void begin_column(int k, int stride, int kx, const weights *w, const __m512i c[2][4],
+                         __m512i sum[MOST][4])
+{
+    UNROLL
+    for (int i = 0; i * stride <= kx; i++)
+        add_column(k, kx - i * stride, w, c, sum[i], sum[i]);
 }
 
 INLINE void run_band(int k, bool sums, int lines, int stride, const band *b)
@@ -263,23 +266,22 @@ INLINE void run_band(int k, bool sums, int lines, int stride, const band *b)
     UNROLL
     for (int kx = 0; kx < k - stride; kx++) {
         load_column(k, lines, b, ix++, c);
-        take_column(k, stride, kx, &w, c, sum);
+        begin_column(k, stride, kx, &w, c, sum);
     }
     for (int ox = 0; ox < b->out_w; ox++) {
-        UNROLL
-        for (int kx = k - stride; kx < k; kx++) {
+        if (stride == 2) {
             load_column(k, lines, b, ix++, c);
-            take_column(k, stride, kx, &w, c, sum);
+            begin_column(k, stride, k - 2, &w, c, sum);
         }
+        load_column(k, lines, b, ix++, c);
+        add_column(k, k - 1, &w, c, sum[0], sum[0]);
         if (sums)
             store_sums(lines, b, sum[0], ox * b->pixel);
         else
             store_lines(lines, b, sum[0], ox * b->pixel);
         UNROLL
-        for (int i = 0; i < (k - 1) / stride; i++)
-            UNROLL
-        for (int j = 0; j < 4; j++)
-            sum[i][j] = sum[i + 1][j];
+        for (int i = 1; i * stride < k; i++)
+            add_column(k, k - 1 - i * stride, &w, c, sum[i], sum[i - 1]);
     }
 }
 
