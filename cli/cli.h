@@ -43,6 +43,7 @@ typedef struct options {
     double      percentile, seconds, max_drop; /* max_drop: -1 where it is not given */
     double      time_budget, min_share; /* min_share: -1 where it is not given */
     bool        json, quiet, profile, fastest, sensitivity, no_train;
+    bool        cpu; /* the processor is asked for: no operand is due */
     bool        symmetric, weight_asymmetric, reduce_range;
     train_words train;
     bool        help; /* the help was printed: nothing else is to be done */

@@ -38,6 +38,17 @@ static int bench_model(const options *o, const rung_model *model, const rung_ten
     return finish(&cmd_bench);
 }
 
+static int show_cpu(bool json)
+{
+    rung_error err;
+    char *text;
+    if (rung_cpu_text(json, &text, &err) != RUNG_OK)
+        return failed(&cmd_bench, &err);
+    fputs(text, stdout);
+    rung_text_free(text);
+    return finish(&cmd_bench);
+}
+
 static int run(int argc, char **argv)
 {
     options o;
@@ -45,9 +56,13 @@ static int run(int argc, char **argv)
     rung_tensor *arrays = NULL;
     rung_error err;
     int status =
-        options_parse(&cmd_bench, argc, argv, "threads batch seconds input profile json", &o);
+        options_parse(&cmd_bench, argc, argv, "threads batch seconds input profile cpu json", &o);
     if (status != EXIT_GOOD || o.help)
         goto done;
+    if (o.cpu) {
+        status = o.model ? misused(&cmd_bench, "--cpu takes no model") : show_cpu(o.json);
+        goto done;
+    }
     if (o.batch && o.n_inputs) {
         status = misused(&cmd_bench, "--batch and --input: the arrays say the batch");
         goto done;
@@ -70,7 +85,8 @@ done:
 const command cmd_bench = {
     "bench",
     "latency, throughput and memory",
-    "Usage: rung bench MODEL [options]\n\n"
+    "Usage: rung bench MODEL [options]\n"
+    "       rung bench --cpu [--json]\n\n"
     "Times the model on random input: three runs to warm up, then for --seconds, at least five.\n\n"
     "  --threads N    default: all processors\n"
     "  --batch N      for models whose first dimension is open; default 1\n"
@@ -79,6 +95,8 @@ const command cmd_bench = {
     "                 real input instead, one for each input of the model: its shape is taken\n"
     "                 for dimensions that are open, as height and width\n"
     "  --profile      a table of steps first: milliseconds, share, GMAC/s, kernel, node\n"
+    "  --cpu          no model: the instruction sets of this machine, the integer kernels, and\n"
+    "                 which of them run\n"
     "  --json         one object: median_ms, p10_ms, p90_ms, macs, gmacs_per_s, int_macs_share,\n"
     "                 threads, batch, runs, load_ms, peak_rss_mb\n\n"
     "Examples:\n"

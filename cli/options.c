@@ -81,6 +81,7 @@ static const struct option long_options[] = {
     { "json", no_argument, NULL, 'j' },
     { "quiet", no_argument, NULL, 'q' },
     { "profile", no_argument, NULL, 'f' },
+    { "cpu", no_argument, NULL, 'u' },
     { "teacher", required_argument, NULL, TRAIN_TEACHER },
     { "float", no_argument, NULL, TRAIN_FLOAT },
     { "epochs", required_argument, NULL, TRAIN_EPOCHS },
@@ -194,6 +195,7 @@ static bool take_flag(options *o, int opt)
     case 'j': o->json = true; return true;
     case 'q': o->quiet = true; return true;
     case 'f': o->profile = true; return true;
+    case 'u': o->cpu = true; return true;
     case 'F': o->fastest = true; return true;
     case 'E': o->sensitivity = true; return true;
     case 'N': o->no_train = true; return true;
@@ -298,6 +300,8 @@ int options_parse(const command *c, int argc, char **argv, const char *allowed, 
         if ((status = take(c, o, opt, name)) != EXIT_GOOD)
             return status;
     }
+    if (o->cpu && optind == argc)
+        return EXIT_GOOD;
     return take_operands(c, argc - optind, argv + optind, is_allowed(allowed, "MODEL2"), o);
 }
 

@@ -534,6 +534,9 @@ RUNG_API void        rung_tuning_free(rung_tuning *tuning);
 /* Whether RUNG_CPU (environment) names a level that this machine has: ref, avx2, avxvnni,
  * avx512vnni. */
 RUNG_API rung_status rung_check_cpu(rung_error *err);
+/* The processor's instruction sets, the integer kernels for them, and which of them run: a table,
+ * or one JSON object (docs/cli.md lists its keys). *text is the caller's: rung_text_free. */
+RUNG_API rung_status rung_cpu_text(bool json, char **text, rung_error *err);
 /* Unlinks files that are half written. Async-signal-safe: for a handler of SIGINT and SIGTERM. */
 RUNG_API void rung_remove_temporaries(void);
 RUNG_API const char *rung_version(void);

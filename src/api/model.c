@@ -98,6 +98,14 @@ rung_status rung_check_cpu(rung_error *err)
     return cpu_check(err);
 }
 
+rung_status rung_cpu_text(bool json, char **text, rung_error *err)
+{
+    if (!text)
+        return fail(err, RUNG_EARGUMENT, "rung_cpu_text: text is NULL");
+    *text = NULL;
+    return report_cpu(json, text, err);
+}
+
 void rung_remove_temporaries(void)
 {
     file_remove_temporaries();

@@ -25,6 +25,15 @@ static const struct level {
     {NULL, 0},
 };
 
+static const struct level features[] = {
+    {"avx2", CPU_AVX2},
+    {"avxvnni", CPU_AVX_VNNI},
+    {"avx512", CPU_AVX512},
+    {"avx512vnni", CPU_AVX512_VNNI},
+    {"avx512vbmi", CPU_AVX512_VBMI},
+    {"amx", CPU_AMX_INT8},
+};
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static unsigned machine_bits;
 static char machine_name[80];
@@ -124,6 +133,19 @@ static unsigned machine(void)
     return machine_bits;
 }
 
+const char *cpu_feature(size_t i, unsigned *bit)
+{
+    if (i >= sizeof features / sizeof features[0])
+        return NULL;
+    *bit = features[i].bits;
+    return features[i].name;
+}
+
+unsigned cpu_machine_bits(void)
+{
+    return machine();
+}
+
 /* The level that RUNG_CPU asks for: NULL with *word NULL when it is not set, NULL with *word when
  * that is not a level. */
 static const struct level *asked_level(const char **word)
@@ -135,6 +157,13 @@ static const struct level *asked_level(const char **word)
         if (strcmp(l->name, *word) == 0)
             return l;
     return NULL;
+}
+
+const char *cpu_level(void)
+{
+    const char *word;
+    asked_level(&word);
+    return word;
 }
 
 unsigned cpu_bits(void)

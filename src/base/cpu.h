@@ -3,6 +3,7 @@
 #define RUNG_BASE_CPU_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "base/status.h"
 
@@ -14,6 +15,15 @@ enum {
     CPU_AMX_INT8 = 1 << 4,
     CPU_AVX512_VBMI = 1 << 5, /* with CPU_AVX512 */
 };
+
+/* The name of a bit as RUNG_CPU and reports call it: "avx2", "avx512", ...; i from 0 on, NULL
+ * behind the last one. */
+const char *cpu_feature(size_t i, unsigned *bit);
+
+const char *cpu_level(void); /* the word in RUNG_CPU; NULL: it is not set */
+
+/* What the machine has, whatever RUNG_CPU says. */
+unsigned cpu_machine_bits(void);
 
 /* The bits of this machine (the operating system saves the registers too), less what RUNG_CPU
  * forbids: "ref" none, "avx2" CPU_AVX2 only, "avxvnni" AVX2 + AVX_VNNI, "avx512vnni" AVX2 +

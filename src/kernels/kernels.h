@@ -18,7 +18,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The row of a table for this machine. Every row type begins with name and needs. */
+/* How every row begins. */
+typedef struct kernel_head {
+    const char *name;
+    unsigned    needs; /* CPU_... bits */
+} kernel_head;
+
+/* The row of a table for this machine. */
 #define KERNEL_PICK(table) ((table) + kernel_row((table), sizeof *(table)))
 size_t kernel_row(const void *table, size_t row_size);
 

@@ -2,16 +2,11 @@
 #include "base/cpu.h"
 #include "kernels/kernels.h"
 
-typedef struct row_head {
-    const char *name;
-    unsigned needs;
-} row_head;
-
 size_t kernel_row(const void *table, size_t row_size)
 {
     size_t best = 0;
     for (size_t i = 0;; i++) {
-        const row_head *row = (const void *)((const char *)table + i * row_size);
+        const kernel_head *row = (const void *)((const char *)table + i * row_size);
         if (!row->name)
             return best;
         if (cpu_has(row->needs))
