@@ -8,15 +8,9 @@
 #include <string.h>
 
 #include "kernels/kernels.h"
+#include "kernels/x86/block_out.h"
 #include "kernels/x86/gemm_vnni.h"
 #include "kernels/x86/rows.h"
-
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 24")
-#endif
-#define INLINE static inline __attribute__((always_inline))
 
 /* Where the rows of a chunk begin: `width` of them `step` bytes apart, then a gap, and so on. */
 typedef struct row_cursor {
@@ -50,19 +44,6 @@ INLINE void cursor_take(row_cursor *c, int n, const uint8_t *base[8])
         cursor_step(c, 1);
     }
 }
-
-/* What the columns of a block need behind the dot products. */
-typedef struct block_out {
-    const int32_t *bias;
-    const float *mult;
-    uint8_t *y;      /* first row, first column: bytes, or int32 sums */
-    size_t y_stride; /* in bytes */
-    int last;        /* columns of the last register that exist: 1 to 16 */
-    uint8_t zero, lo, hi;
-    bool sums;            /* y is int32 sums: no requantization */
-    bool bounded;         /* no product leaves int32: the multipliers are below 1 */
-    const int32_t *order; /* what the instruction set needs to order bytes */
-} block_out;
 
 /* What the dot products of a block read. */
 typedef struct block_in {

@@ -1,0 +1,29 @@
+/* Where the sums of some columns of a GEMM go; and the words that its kernels are written in. */
+#ifndef RUNG_KERNELS_X86_BLOCK_OUT_H
+#define RUNG_KERNELS_X86_BLOCK_OUT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 24")
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+/* What the columns of a block need behind the dot products. */
+typedef struct block_out {
+    const int32_t *bias;
+    const float *mult;
+    uint8_t *y;      /* first row, first column: bytes, or int32 sums */
+    size_t y_stride; /* in bytes */
+    int last;        /* columns of the last register that exist: 1 to 16 */
+    uint8_t zero, lo, hi;
+    bool sums;            /* y is int32 sums: no requantization */
+    bool bounded;         /* no product leaves int32: the multipliers are below 1 */
+    const int32_t *order; /* what the instruction set needs to order bytes */
+} block_out;
+
+#endif
