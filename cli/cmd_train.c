@@ -143,14 +143,20 @@ typedef struct work {
     rung_model    *model, *teacher, *prepared, *out, *trained;
     rung_dataset  *data, *eval;
     rung_training *record;
+    rung_ranks    *ranks; /* the processes that mpirun started; the first speaks and writes */
 } work;
 
-static rung_status open_data(const options *o, const char *spec, const rung_model *model,
+static bool is_first(const work *w)
+{
+    return rung_ranks_index(w->ranks) == 0;
+}
+
+static rung_status open_data(const options *o, const char *spec, const work *w,
                              rung_dataset **data, rung_error *err)
 {
-    const rung_status st = rung_dataset_open(spec, o->preprocess, model, (int)o->threads, data,
+    const rung_status st = rung_dataset_open(spec, o->preprocess, w->model, (int)o->threads, data,
                                              err);
-    if (st == RUNG_OK && rung_dataset_is_random(*data))
+    if (st == RUNG_OK && is_first(w) && rung_dataset_is_random(*data))
         fprintf(stderr, "remark: random-data: training on random data: sizes and speed are right, "
                         "accuracy is not\n");
     return st;
@@ -163,7 +169,7 @@ static rung_status prepare(const options *o, const call *c, work *w, rung_error 
     if (o->train.is_float || rung_is_prepared(w->model))
         return RUNG_OK;
     st = rung_prepare_qat(w->model, w->data, &c->quant, &w->prepared, &remarks, err);
-    for (size_t i = 0; i < rung_diagnostics_count(remarks); i++) {
+    for (size_t i = 0; is_first(w) && i < rung_diagnostics_count(remarks); i++) {
         const rung_diagnostic r = rung_diagnostics_get(remarks, i);
         fprintf(stderr, "remark: %s: %s: ", r.code, r.where);
         print_message(r.message);
@@ -179,8 +185,8 @@ static rung_status train(const options *o, const call *c, work *w, rung_error *e
     const bool none = name && strcmp(name, "none") == 0;
     rung_status st;
     if ((st = rung_model_load(o->model, &w->model, err)) != RUNG_OK ||
-        (st = open_data(o, o->data, w->model, &w->data, err)) != RUNG_OK ||
-        (o->eval && (st = open_data(o, o->eval, w->model, &w->eval, err)) != RUNG_OK) ||
+        (st = open_data(o, o->data, w, &w->data, err)) != RUNG_OK ||
+        (o->eval && (st = open_data(o, o->eval, w, &w->eval, err)) != RUNG_OK) ||
         (name && !none && (st = rung_model_load(name, &w->teacher, err)) != RUNG_OK) ||
         (st = prepare(o, c, w, err)) != RUNG_OK)
         return st;
@@ -210,12 +216,32 @@ static int report(const options *o, const work *w)
     return finish(&cmd_train);
 }
 
+static rung_status train_and_save(const options *o, const call *c, work *w, rung_error *err)
+{
+    rung_status st = train(o, c, w, err);
+    if (st == RUNG_OK && is_first(w))
+        st = save(o, w, err);
+    return rung_ranks_agree(w->ranks, st, err);
+}
+
+/* All processes end with the same status, and one sentence. */
+static int run_ranks(const options *o, call *c, work *w)
+{
+    rung_error err;
+    rung_status st = rung_ranks_create(&w->ranks, &err);
+    c->quant.ranks = c->train.ranks = w->ranks;
+    if (st == RUNG_OK)
+        st = train_and_save(o, c, w, &err);
+    if (!is_first(w))
+        return st == RUNG_OK ? EXIT_GOOD : EXIT_FAILED;
+    return st == RUNG_OK ? report(o, w) : failed(&cmd_train, &err);
+}
+
 static int run(int argc, char **argv)
 {
     options o;
     call c = { 0 };
     work w = { 0 };
-    rung_error err;
     int status = options_parse(&cmd_train, argc, argv,
                                "output html data eval teacher float epochs batch lr optimizer "
                                "schedule warmup momentum weight-decay clip ema distill "
@@ -225,13 +251,8 @@ static int run(int argc, char **argv)
                                "weight-scheme qconfig pairs act-bits reduce-range weight-bits "
                                "method exclude ops samples seed threads preprocess json quiet",
                                &o);
-    if (status != EXIT_GOOD || o.help || (status = take_options(&o, &c)) != EXIT_GOOD)
-        goto done;
-    rung_status st = train(&o, &c, &w, &err);
-    if (st == RUNG_OK)
-        st = save(&o, &w, &err);
-    status = st == RUNG_OK ? report(&o, &w) : failed(&cmd_train, &err);
-done:
+    if (status == EXIT_GOOD && !o.help && (status = take_options(&o, &c)) == EXIT_GOOD)
+        status = run_ranks(&o, &c, &w);
     rung_training_free(w.record);
     rung_dataset_free(w.eval);
     rung_dataset_free(w.data);
@@ -240,6 +261,7 @@ done:
     rung_model_free(w.prepared);
     rung_model_free(w.teacher);
     rung_model_free(w.model);
+    rung_ranks_free(w.ranks);
     free(c.features);
     free(c.feature_text);
     options_free(&o);
@@ -253,13 +275,14 @@ const command cmd_train = {
     "Quantization-aware training: MODEL (float32) is quantized as 'rung quantize' does, then its\n"
     "weights, biases and scales are trained through the integer arithmetic of the model that is\n"
     "written: what evaluation says while training is what OUT does. It learns from labels, where\n"
-    "the data has them, and from the float model. --float trains the float model itself.\n\n"
+    "the data has them, and from the float model. --float trains the float model itself.\n"
+    "'mpirun -n K rung train ...' trains with K processes: a step has K times --batch samples.\n\n"
     "  -o, --output FILE      the model to deploy\n"
     "  --data D               samples to train on, FORMAT:PATH[,PATH][@A:B] as in 'quantize'\n"
     "  --eval D               samples to choose the best epoch by: top-1, without labels\n"
     "                         agreement with the float model; epoch 0 is before training\n"
     "  --epochs N             default 10\n"
-    "  --batch N              samples of a step, default 64\n"
+    "  --batch N              samples of a step, default 64; under mpirun of each process\n"
     "  --optimizer O          adamw (default) or sgd (with Nesterov's momentum)\n"
     "  --lr R                 the highest learning rate, default 0.0001 (adamw), 0.001 (sgd);\n"
     "                         with --float ten times as much\n"

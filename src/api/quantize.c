@@ -221,6 +221,9 @@ rung_status rung_quantize_mixed(const rung_model *model, rung_dataset *data, run
                     "rung_quantize_mixed: model, data, out and mixed must not be NULL");
     if ((st = options_copy(&opt, sizeof opt, options, "rung_quant_options", err)) != RUNG_OK)
         return st;
+    if (opt.ranks)
+        return fail(err, RUNG_EARGUMENT, "rung_quantize_mixed works in one process: its options "
+                    "have ranks");
     if (!(opt.max_drop >= 0 && opt.max_drop <= 100))
         return fail(err, RUNG_EARGUMENT, "a drop of %g points: 0 to 100 are possible",
                     opt.max_drop);

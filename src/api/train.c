@@ -152,6 +152,7 @@ rung_status train_options_take(const rung_train_options *o, bool prepared, bool 
         (st = set_loss(o, labels, teacher, &r->trainer.loss, err)) != RUNG_OK)
         return st;
     set_trainer(o, prepared, &r->trainer);
+    r->trainer.ranks = o->ranks;
     r->step_epochs = o->step_epochs > 0 ? o->step_epochs : (double)r->epochs / 3;
     r->freeze_statistics = o->batch_epochs > 0 ? (size_t)o->batch_epochs + 1
                                                : r->epochs - r->epochs / 4 + 1;

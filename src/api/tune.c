@@ -56,7 +56,11 @@ static rung_status take(const rung_tune_options *o, bool labels, tune_options *t
         st = options_copy(&t->quant, sizeof t->quant, o->quant, "rung_quant_options", err);
     if (st == RUNG_OK)
         st = quant_options_check(&t->quant, err);
-    return st == RUNG_OK ? take_train(o, labels, &t->train, err) : st;
+    if (st == RUNG_OK)
+        st = take_train(o, labels, &t->train, err);
+    if (st == RUNG_OK && (t->quant.ranks || t->train.trainer.ranks))
+        return fail(err, RUNG_EARGUMENT, "rung_tune works in one process: its options have ranks");
+    return st;
 }
 
 static rung_status run(const rung_model *model, dataset *data, dataset *eval,

@@ -12,7 +12,8 @@ struct rung_ranks {
 };
 
 /* What a process has come to: in the upper bits; the size of what it brings is below. */
-typedef enum call { CALL_AGREE, CALL_SUM, CALL_SUM_FLOATS, CALL_SHARE, CALL_FIRST } call;
+typedef enum call { CALL_AGREE, CALL_SUM, CALL_SUM_FLOATS, CALL_MAX_FLOATS,
+               CALL_SHARE, CALL_FIRST } call;
 enum { CALL_SHIFT = 56 };
 
 /* Open MPI's word, and what launchers of other MPIs and of clusters set. */
@@ -123,6 +124,14 @@ rung_status ranks_sum_floats(ranks *r, float *data, size_t n, rung_error *err)
     const rung_status st = r ? meet(r, CALL_SUM_FLOATS, n, RUNG_OK, err) : RUNG_OK;
     if (r && st == RUNG_OK)
         wire_sum_floats(data, n);
+    return st;
+}
+
+rung_status ranks_max_floats(ranks *r, float *data, size_t n, rung_error *err)
+{
+    const rung_status st = r ? meet(r, CALL_MAX_FLOATS, n, RUNG_OK, err) : RUNG_OK;
+    if (r && st == RUNG_OK)
+        wire_max_floats(data, n);
     return st;
 }
 

@@ -34,6 +34,8 @@ rung_status ranks_agree(ranks *r, rung_status st, rung_error *err);
 /* The sum over all, the same bits in every process. */
 rung_status ranks_sum(ranks *r, double *data, size_t n, rung_error *err);
 rung_status ranks_sum_floats(ranks *r, float *data, size_t n, rung_error *err);
+/* The largest of all. */
+rung_status ranks_max_floats(ranks *r, float *data, size_t n, rung_error *err);
 /* What process `from` has becomes everyone's. */
 rung_status ranks_share(ranks *r, int from, void *data, size_t bytes, rung_error *err);
 /* *index: the first process for which `mine` is set; their number: there is none. */

@@ -61,6 +61,12 @@ void wire_sum_floats(float *data, size_t n)
         MPI_Allreduce(MPI_IN_PLACE, data + at, piece(n - at), MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
 }
 
+void wire_max_floats(float *data, size_t n)
+{
+    for (size_t at = 0; at < n; at += PIECE)
+        MPI_Allreduce(MPI_IN_PLACE, data + at, piece(n - at), MPI_FLOAT, MPI_MAX, MPI_COMM_WORLD);
+}
+
 void wire_share(int from, void *data, size_t bytes)
 {
     for (size_t at = 0; at < bytes; at += PIECE)

@@ -31,6 +31,11 @@ void wire_sum_floats(float *data, size_t n)
     (void)data, (void)n;
 }
 
+void wire_max_floats(float *data, size_t n)
+{
+    (void)data, (void)n;
+}
+
 void wire_share(int from, void *data, size_t bytes)
 {
     (void)from, (void)data, (void)bytes;

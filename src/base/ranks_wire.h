@@ -20,6 +20,7 @@ void        wire_close(const wire *w);
 void wire_min(int64_t *data, size_t n);
 void wire_sum(double *data, size_t n);
 void wire_sum_floats(float *data, size_t n);
+void wire_max_floats(float *data, size_t n);
 void wire_share(int from, void *data, size_t bytes);
 
 #endif

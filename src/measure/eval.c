@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/progress.h"
+#include "base/ranks.h"
 #include "measure/scores.h"
 
 typedef struct tally {
@@ -119,8 +120,46 @@ typedef struct evaluation {
     const graph *g, *reference;
     const rung_eval_options *opt;
     engine *e, *ref;
+    size_t *order; /* [n]: this process's share; NULL: all */
+    size_t n;
     tally t;
 } evaluation;
+
+static rung_status take_share(evaluation *v, dataset *data, rung_error *err)
+{
+    size_t first, end;
+    ranks_part(v->opt->ranks, dataset_size(data), &first, &end);
+    v->n = end - first;
+    if (!v->opt->ranks)
+        return RUNG_OK;
+    if (!(v->order = mem_alloc((v->n + 1) * sizeof *v->order)))
+        return fail_memory(err, "the order of samples", v->n * sizeof *v->order);
+    for (size_t i = 0; i < v->n; i++)
+        v->order[i] = first + i;
+    return RUNG_OK;
+}
+
+/* What all processes counted. */
+static rung_status add_up(const evaluation *v, tally *t, rung_error *err)
+{
+    ranks *r = v->opt->ranks;
+    const size_t outputs = (size_t)v->g->n_outputs;
+    double n[] = { (double)t->samples, (double)t->labelled, (double)t->right1, (double)t->right5,
+                   (double)t->agree, t->has_scores, t->loss };
+    rung_status st;
+    if ((st = ranks_sum(r, n, sizeof n / sizeof *n, err)) != RUNG_OK ||
+        (st = ranks_sum(r, t->signal, outputs, err)) != RUNG_OK ||
+        (st = ranks_sum(r, t->noise, outputs, err)) != RUNG_OK)
+        return st;
+    t->samples = (size_t)n[0];
+    t->labelled = (size_t)n[1];
+    t->right1 = (size_t)n[2];
+    t->right5 = (size_t)n[3];
+    t->agree = (size_t)n[4];
+    t->has_scores = n[5] > 0;
+    t->loss = n[6];
+    return RUNG_OK;
+}
 
 static rung_status run_one(const graph *g, engine **e, const batch *b, int n_threads,
                            rung_error *err)
@@ -163,7 +202,9 @@ rung_status measure_eval(const graph *g, const graph *reference, dataset *data,
     if (reference && reference->n_outputs != g->n_outputs)
         return fail(err, RUNG_EARGUMENT, "the model has %d outputs, the reference %d", g->n_outputs,
                     reference->n_outputs);
-    progress_begin(&p, "evaluating", "samples", dataset_size(data), opt->quiet);
+    if ((st = take_share(&v, data, err)) != RUNG_OK)
+        return st;
+    progress_begin(&p, "evaluating", "samples", v.n, opt->quiet || ranks_index(opt->ranks) > 0);
     v.t.signal = mem_zero((size_t)g->n_outputs + 1, sizeof *v.t.signal);
     v.t.noise = mem_zero((size_t)g->n_outputs + 1, sizeof *v.t.noise);
     if (!v.t.signal || !v.t.noise) {
@@ -171,13 +212,15 @@ rung_status measure_eval(const graph *g, const graph *reference, dataset *data,
         goto done;
     }
     const int size = measure_batch_size(g, opt->batch);
-    if ((st = loader_open(data, NULL, 0, (size_t)size, &l, err)) != RUNG_OK)
+    if ((st = loader_open(data, v.order, v.n, (size_t)size, &l, err)) != RUNG_OK)
         goto done;
     while ((st = loader_next(l, &b, err)) == RUNG_OK && b) {
         if ((st = eval_batch(&v, b, err)) != RUNG_OK)
             break;
         progress_step(&p, b->n);
     }
+    if (st == RUNG_OK)
+        st = add_up(&v, &v.t, err);
     if (st == RUNG_OK)
         conclude(g, reference, &v.t, result, sqnr);
     result->seconds = clock_seconds() - started;
@@ -186,6 +229,7 @@ done:
     loader_free(l);
     engine_free(v.e);
     engine_free(v.ref);
+    mem_free(v.order);
     mem_free(v.t.signal);
     mem_free(v.t.noise);
     return st;

@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "base/progress.h"
+#include "base/ranks.h"
 #include "measure/measure.h"
 #include "quant/quant.h"
 
@@ -77,6 +78,14 @@ static rung_status choose_samples(const calibration *c, dataset *data, size_t ba
     return RUNG_OK;
 }
 
+/* This process's share of the batches that a process alone would run. */
+static void take_share(const calibration *c, size_t size, size_t n, size_t *first, size_t *end)
+{
+    ranks_part(c->opt->ranks, (n + size - 1) / size, first, end);
+    *first = *first * size < n ? *first * size : n;
+    *end = *end * size < n ? *end * size : n;
+}
+
 static rung_status see_all(calibration *c, loader *l, size_t n, rung_error *err)
 {
     const batch *b = NULL;
@@ -103,7 +112,7 @@ rung_status calibrate(const graph *g, dataset *data, const rung_quant_options *o
                       observer *const *observers, rung_error *err)
 {
     calibration c = { .g = g, .opt = opt, .observers = observers };
-    size_t *order = NULL, n = 0;
+    size_t *order = NULL, n = 0, first, end;
     loader *l = NULL;
     rung_status st;
     const int size = batch_size(g, opt);
@@ -114,10 +123,13 @@ rung_status calibrate(const graph *g, dataset *data, const rung_quant_options *o
         return fail_memory(err, "calibration", g->n_values);
     for (size_t v = 0; v < g->n_values; v++)
         c.observe[v] = observers[v] != NULL;
-    if ((st = choose_samples(&c, data, (size_t)size, &order, &n, err)) != RUNG_OK ||
-        (st = loader_open(data, order, n, (size_t)size, &l, err)) != RUNG_OK)
+    if ((st = choose_samples(&c, data, (size_t)size, &order, &n, err)) != RUNG_OK)
         goto done;
-    st = see_all(&c, l, n, err);
+    take_share(&c, (size_t)size, n, &first, &end);
+    if ((st = loader_open(data, order + first, end - first, (size_t)size, &l, err)) != RUNG_OK ||
+        (st = see_all(&c, l, end - first, err)) != RUNG_OK)
+        goto done;
+    st = observers_join(opt->ranks, observers, g->n_values, err);
 done:
     loader_free(l);
     engine_free(c.e);

@@ -16,6 +16,8 @@ struct observer {
     size_t    seen, not_finite;
     float     lo, hi; /* of the finite values; lo > hi: none seen */
     float     ema_lo, ema_hi;
+    float     first_lo, first_hi; /* of the first batch that had finite values */
+    size_t    batches;            /* that had some */
     int       exponent; /* bins are 2^exponent wide */
     /* [HIST_SLOTS], NULL without histogram. With w the width, bin HIST_SIDE + i holds [i w,
      * (i+1) w) less 0 itself, bin HIST_SIDE - 1 - i holds (-(i+1) w, -i w] less 0. */

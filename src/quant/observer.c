@@ -212,6 +212,10 @@ void observer_see(observer *o, const float *x, size_t n, int n_threads)
     if (e.lo > e.hi)
         return; /* no finite value */
     const float step = o->seen ? ema_factor : 1;
+    if (!o->batches++) {
+        o->first_lo = e.lo;
+        o->first_hi = e.hi;
+    }
     o->ema_lo += step * (e.lo - o->ema_lo);
     o->ema_hi += step * (e.hi - o->ema_hi);
     o->lo = e.lo < o->lo ? e.lo : o->lo;
@@ -244,4 +248,22 @@ void observer_merge(observer *a, const observer *b)
         a->bins[HIST_ZERO] += b->bins[HIST_ZERO];
     }
     a->seen += b->seen;
+    a->batches += b->batches;
+}
+
+/* After n batches the average is k^(n-1) x_1 + (1 - k) sum of k^(n-i) x_i, k = 1 - ema_factor: the
+ * first counts fully. Behind others it would have counted as the rest do. */
+void observer_append(observer *a, const observer *b)
+{
+    const double keep = pow(1 - (double)ema_factor, (double)b->batches);
+    const bool both = a->seen && b->seen;
+    const float lo = (float)(b->ema_lo + keep * ((double)a->ema_lo - b->first_lo));
+    const float hi = (float)(b->ema_hi + keep * ((double)a->ema_hi - b->first_hi));
+    if (!a->seen) {
+        a->first_lo = b->first_lo;
+        a->first_hi = b->first_hi;
+    }
+    observer_merge(a, b);
+    a->ema_lo = both ? lo : a->ema_lo;
+    a->ema_hi = both ? hi : a->ema_hi;
 }

@@ -6,7 +6,7 @@
 #ifndef RUNG_QUANT_OBSERVER_H
 #define RUNG_QUANT_OBSERVER_H
 
-#include "base/status.h"
+#include "base/ranks.h"
 
 typedef struct observer observer;
 
@@ -18,6 +18,10 @@ void      observer_free(observer *o);
 void observer_see(observer *o, const float *x, size_t n, int n_threads);
 /* b's observations are added to a's: values that share one set of parameters. */
 void observer_merge(observer *a, const observer *b);
+/* b's observations behind a's, as if a had seen both (the moving average to within rounding). */
+void observer_append(observer *a, const observer *b);
+/* What all processes saw, in their order, becomes everyone's: list [n], NULL: no observer. */
+rung_status observers_join(ranks *r, observer *const *list, size_t n, rung_error *err);
 
 size_t observer_seen(const observer *o);       /* finite values */
 size_t observer_not_finite(const observer *o); /* NaN and Inf: counted, not ranged */

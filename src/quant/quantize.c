@@ -168,6 +168,7 @@ static rung_status quantize(const graph *g, dataset *data, const rung_quant_opti
     if ((st = qconfig_load(opt->qconfig, &rules, err)) != RUNG_OK)
         return st;
     r.rules = rules;
+    own.quiet = own.quiet || ranks_index(own.ranks) > 0;
     if (p->prepare)
         qconfig_for_training(rules);
     if (own.methods == RUNG_METHOD_AUTO && qconfig_is_preset(rules))

@@ -22,7 +22,7 @@ typedef struct training_record {
     bool   is_float, evaluated;
     size_t parameters, scales; /* trained numbers; scales: of FakeQuantize, among them */
     size_t samples, eval_samples, batch, chunk, steps;
-    int    lanes;
+    int    lanes, ranks; /* threads of a process; processes */
     double seconds, samples_per_s;
 } training_record;
 

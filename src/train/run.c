@@ -18,7 +18,8 @@ static rung_status out_of_memory(rung_error *err)
 static rung_status evaluate(const run *r, training_epoch *e, rung_error *err)
 {
     const rung_eval_options opt = { .size = sizeof opt, .n_threads = r->opt->trainer.n_threads,
-                                    .batch = r->opt->eval_batch, .quiet = true };
+                                    .batch = r->opt->eval_batch, .quiet = true,
+                                    .ranks = r->ranks };
     rung_eval_result result;
     graph *g = NULL;
     e->top1 = e->agreement = -1;
@@ -90,16 +91,15 @@ static void show(run *r, size_t n)
     progress_step(&r->bar, n);
 }
 
-static rung_status step(run *r, const batch *b, rung_error *err)
+static rung_status step(run *r, feeder *f, rung_error *err)
 {
-    const size_t *samples = r->order + r->at.done * r->batch;
-    const batch *changed;
+    const batch *b;
     const int64_t *mixed;
     const float *share;
     step_result s;
-    rung_status st = augmenter_run(r->a, b, samples, r->at.epoch, &changed, &mixed, &share, err);
+    rung_status st = feeder_next(f, &b, &mixed, &share, err);
     if (st == RUNG_OK)
-        st = trainer_step(r->t, changed, mixed, share, &s, err);
+        st = trainer_step(r->t, b, mixed, share, &s, err);
     if (st != RUNG_OK)
         return st;
     r->at.loss += s.loss * (double)s.n;
@@ -118,17 +118,15 @@ static rung_status step(run *r, const batch *b, rung_error *err)
 
 static rung_status train_epoch(run *r, rung_error *err)
 {
-    const size_t all = dataset_size(r->data), used = r->per_epoch * r->batch;
-    const size_t n = used < all ? used : all, skip = r->at.done * r->batch;
+    const size_t all = dataset_size(r->data);
     const double began = clock_seconds();
-    loader *l = NULL;
-    const batch *b = NULL;
+    feeder f = { 0 };
     rung_status st = sample_order(all, all, r->opt->seed * 1000003 + r->at.epoch, r->order, err);
-    if (st == RUNG_OK && skip < n)
-        st = loader_open(r->data, r->order + skip, n - skip, r->batch, &l, err);
-    while (st == RUNG_OK && l && (st = loader_next(l, &b, err)) == RUNG_OK && b)
-        st = step(r, b, err);
-    loader_free(l);
+    if (st == RUNG_OK)
+        st = feeder_open(r, &f, err);
+    while (st == RUNG_OK && r->at.done < r->per_epoch)
+        st = step(r, &f, err);
+    feeder_close(&f);
     r->at.train_seconds += clock_seconds() - began;
     return st;
 }
@@ -160,7 +158,8 @@ static rung_status train(run *r, rung_error *err)
     const size_t all = dataset_size(r->data), used = r->per_epoch * r->batch;
     const size_t per_epoch = used < all ? used : all;
     rung_status st = RUNG_OK;
-    progress_begin(&r->bar, "training", "samples", per_epoch * r->opt->epochs, r->opt->quiet);
+    progress_begin(&r->bar, "training", "samples", per_epoch * r->opt->epochs,
+                   r->opt->quiet || ranks_index(r->ranks) > 0);
     r->bar.done = per_epoch * r->at.epoch + r->at.samples;
     while (st == RUNG_OK && r->at.epoch < r->opt->epochs) {
         st = freeze_when_due(r, err);
@@ -182,18 +181,35 @@ static void set_schedule(const run *r, optimizer_options *o)
     o->step_every = (size_t)fmax(r->opt->step_epochs * (double)r->per_epoch, 0);
 }
 
-/* Statistics of a batch want whole batches. */
+/* Statistics of a batch want whole batches, in equal parts. */
+static rung_status set_batch(run *r, rung_error *err)
+{
+    const trainer_options *opt = &r->opt->trainer;
+    const size_t all = dataset_size(r->data), n = (size_t)ranks_count(r->ranks);
+    if (!all)
+        return fail(err, RUNG_EARGUMENT, "the data set is empty: there is nothing to train on");
+    if (opt->batch_stats && all < n)
+        return fail(err, RUNG_EARGUMENT, "%zu samples for %zu processes: with statistics of the "
+                    "batch each wants one at least", all, n);
+    const size_t most = (all + n - 1) / n, equal = all / n;
+    if (opt->batch_stats)
+        r->own_batch = opt->batch < equal ? opt->batch : equal;
+    else
+        r->own_batch = opt->batch < most ? opt->batch : most;
+    r->batch = r->own_batch * n < all ? r->own_batch * n : all;
+    r->per_epoch = opt->batch_stats ? all / r->batch : (all + r->batch - 1) / r->batch;
+    return RUNG_OK;
+}
+
 static rung_status open_trainer(run *r, rung_error *err)
 {
     trainer_options opt = r->opt->trainer;
-    const size_t all = dataset_size(r->data);
-    if (!all)
-        return fail(err, RUNG_EARGUMENT, "the data set is empty: there is nothing to train on");
-    r->batch = opt.batch < all ? opt.batch : all;
-    opt.batch = r->batch;
-    r->per_epoch = opt.batch_stats ? all / r->batch : (all + r->batch - 1) / r->batch;
+    rung_status st = set_batch(r, err);
+    if (st != RUNG_OK)
+        return st;
+    opt.batch = r->own_batch;
     set_schedule(r, &opt.optimizer);
-    const rung_status st = trainer_create(r->g, r->teacher, &opt, &r->t, err);
+    st = trainer_create(r->g, r->teacher, &opt, &r->t, err);
     return st == RUNG_OK ? augmenter_create(&r->opt->augment, r->opt->seed, &r->a, err) : st;
 }
 
@@ -214,6 +230,7 @@ static rung_status make(run *r, rung_error *err)
     rec->samples = dataset_size(r->data);
     rec->eval_samples = r->eval ? dataset_size(r->eval) : 0;
     rec->batch = r->batch;
+    rec->ranks = ranks_count(r->ranks);
     rec->chunk = trainer_chunk(r->t);
     rec->lanes = trainer_lanes(r->t);
     for (size_t i = 0; i < p->n; i++) {
@@ -255,7 +272,8 @@ rung_status train_run(const graph *g, const graph *teacher, dataset *data, datas
                       const train_options *opt, graph **model, graph **trained,
                       training_record **record, rung_error *err)
 {
-    run r = { .g = g, .teacher = teacher, .data = data, .eval = eval, .opt = opt };
+    run r = { .g = g, .teacher = teacher, .data = data, .eval = eval, .opt = opt,
+              .ranks = opt->trainer.ranks };
     rung_status st;
     *model = NULL;
     if (trained)

@@ -32,7 +32,11 @@ typedef struct train_options {
  *
  * *model: the deployable one, *trained (NULL: not wanted): g with the same parameters. The same
  * options, seed and data give the same bytes for any number of threads (but for statistics of the
- * batch), also when the run was killed and resumed any number of times. */
+ * batch), also when the run was killed and resumed any number of times.
+ *
+ * Of several processes (opt->trainer.ranks) each makes the same call; opt->trainer.batch is of
+ * each, so that a step has that times their number. Evaluation is split too. Process 0 reads and
+ * writes files and shows progress; all return the same model and record, or the same failure. */
 rung_status train_run(const graph *g, const graph *teacher, dataset *data, dataset *eval,
                       const train_options *opt, graph **model, graph **trained,
                       training_record **record, rung_error *err);

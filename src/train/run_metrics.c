@@ -16,7 +16,7 @@ static rung_status failed(const run *r, rung_error *err)
 /* Lines behind the last checkpoint will be written again. */
 rung_status metrics_open(run *r, rung_error *err)
 {
-    if (!r->opt->metrics)
+    if (!r->opt->metrics || ranks_index(r->ranks) > 0)
         return RUNG_OK;
     const bool goes_on = r->at.metrics_bytes > 0;
     if (goes_on && truncate(r->opt->metrics, (off_t)r->at.metrics_bytes) != 0)

@@ -28,8 +28,10 @@ typedef struct run {
     const train_options *opt;
     trainer             *t;
     augmenter           *a;
-    size_t               batch, per_epoch; /* steps */
-    size_t              *order;
+    ranks               *ranks; /* NULL: this process alone */
+    size_t               batch, per_epoch; /* samples of a step, of all processes; steps */
+    size_t               own_batch;        /* samples of a step, of this process, at most */
+    size_t              *order;            /* of all samples in this epoch */
     uint64_t             key;
     run_state            at;
     float               *best; /* [p->total]: the best parameters so far */
@@ -43,11 +45,30 @@ typedef struct run {
 /* run_save.c */
 rung_status run_resume(run *r, bool *found, rung_error *err);
 rung_status run_save(run *r, rung_error *err);
-/* run_metrics.c; none does anything where no metrics are wanted. */
+/* run_metrics.c; none does anything where no metrics are wanted, or in another process than the
+ * first. */
 rung_status metrics_open(run *r, rung_error *err);
 rung_status metrics_step(run *r, const step_result *s, rung_error *err);
 rung_status metrics_epoch(run *r, const training_epoch *e, rung_error *err);
 rung_status metrics_flush(run *r, rung_error *err);
 void        metrics_close(run *r);
+
+
+/* run_share.c: this process's samples of each step of an epoch. */
+typedef struct feeder {
+    run         *r;
+    loader      *l;
+    bool         whole;  /* it loads those of all processes: mixup wants a sample's neighbours */
+    batch_input *inputs; /* of its part */
+    batch        b;
+} feeder;
+
+/* From step r->at.done on. */
+rung_status feeder_open(run *r, feeder *f, rung_error *err);
+/* Augmented samples of the coming step: *b has none where the last step has fewer samples than
+ * there are processes. *b, *mixed and *share are valid until the next call. */
+rung_status feeder_next(feeder *f, const batch **b, const int64_t **mixed, const float **share,
+                        rung_error *err);
+void        feeder_close(feeder *f);
 
 #endif

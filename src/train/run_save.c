@@ -24,6 +24,7 @@ static uint64_t hash_graph(uint64_t h, const graph *g)
     return h;
 }
 
+/* How many processes there are does not count, where it does not change more than the rounding. */
 static uint64_t hash_options(uint64_t h, const run *r)
 {
     char text[1024];
@@ -34,14 +35,15 @@ static uint64_t hash_options(uint64_t h, const run *r)
     const augment_options *a = &o->augment;
     snprintf(text, sizeof text,
              "%d %a %a %d %a %a %a %a %a %a %d %zu %zu %zu %a %a|%a %a %a %a %a %a|"
-             "%zu %zu %d %d %a %a|%zu %zu %llu|%d %d %d %a|%zu %d %zu %d",
+             "%zu %zu %d %d %d %a %a|%zu %zu %llu|%d %d %d %a|%zu %d %zu %d",
              p->kind, (double)p->rate, (double)p->momentum, p->nesterov, (double)p->beta1,
              (double)p->beta2,
              (double)p->epsilon, (double)p->weight_decay, (double)p->clip_norm,
              (double)p->scale_rate, p->schedule, p->warmup, p->total, p->step_every,
              (double)p->step_factor, (double)p->ema, (double)l->cross_entropy,
              (double)l->label_smoothing, (double)l->mse, (double)l->distill, (double)l->temperature,
-             (double)l->features, r->batch, trainer_chunk(r->t), t->scales, t->batch_stats,
+             (double)l->features, r->batch, t->chunk, t->scales, t->batch_stats,
+             t->batch_stats ? ranks_count(r->ranks) : 1,
              (double)t->momentum, (double)t->dampen, o->epochs, o->freeze_statistics,
              (unsigned long long)o->seed, a->crop, a->flip, a->cutout, (double)a->mixup,
              dataset_size(r->data), dataset_has_labels(r->data),
@@ -86,8 +88,9 @@ rung_status run_save(run *r, rung_error *err)
     checkpoint_block list[MOST_BLOCKS];
     char path[4096];
     const double now = clock_seconds();
-    rung_status st = r->opt->checkpoint ? metrics_flush(r, err) : RUNG_OK;
-    if (!r->opt->checkpoint || st != RUNG_OK)
+    const bool wanted = r->opt->checkpoint && ranks_index(r->ranks) == 0;
+    rung_status st = wanted ? metrics_flush(r, err) : RUNG_OK;
+    if (!wanted || st != RUNG_OK)
         return st;
     r->at.seconds += now - r->started;
     r->started = r->saved = now;
@@ -96,12 +99,10 @@ rung_status run_save(run *r, rung_error *err)
     return st == RUNG_OK ? checkpoint_write(path, r->key, list, n, err) : st;
 }
 
-rung_status run_resume(run *r, bool *found, rung_error *err)
+static rung_status resume_here(run *r, bool *found, rung_error *err)
 {
     checkpoint_block list[MOST_BLOCKS];
     char path[4096];
-    *found = false;
-    r->key = hash_options(hash_graph(hash_graph(CHECKPOINT_HASH, r->g), r->teacher), r);
     if (!r->opt->checkpoint)
         return r->opt->resume ? fail(err, RUNG_EARGUMENT, "resuming needs the folder of the "
                                      "checkpoint") : RUNG_OK;
@@ -114,4 +115,36 @@ rung_status run_resume(run *r, bool *found, rung_error *err)
     const int n = list_blocks(r, list);
     const rung_status st = path_of(r, path, sizeof path, err);
     return st == RUNG_OK ? checkpoint_read(path, r->key, list, n, found, err) : st;
+}
+
+/* Processes with another model would add up gradients of other parameters. */
+static rung_status check_others(const run *r, rung_error *err)
+{
+    uint64_t first = r->key;
+    const rung_status st = ranks_share(r->ranks, 0, &first, sizeof first, err);
+    if (st == RUNG_OK && first != r->key)
+        return fail(err, RUNG_EARGUMENT, "it has another model, other data or other options than "
+                    "rank 0: all are wanted with the same, on machines of one kind");
+    return st;
+}
+
+/* What the first process has read becomes everyone's. */
+static rung_status share_state(run *r, bool *found, rung_error *err)
+{
+    checkpoint_block list[MOST_BLOCKS];
+    rung_status st = ranks_share(r->ranks, 0, found, sizeof *found, err);
+    const int n = st == RUNG_OK && *found ? list_blocks(r, list) : 0;
+    for (int i = 0; i < n && st == RUNG_OK; i++)
+        st = ranks_share(r->ranks, 0, list[i].data, list[i].size, err);
+    return st;
+}
+
+rung_status run_resume(run *r, bool *found, rung_error *err)
+{
+    *found = false;
+    r->key = hash_options(hash_graph(hash_graph(CHECKPOINT_HASH, r->g), r->teacher), r);
+    rung_status st = check_others(r, err);
+    if (st == RUNG_OK && ranks_index(r->ranks) == 0)
+        st = resume_here(r, found, err);
+    return st == RUNG_OK ? share_state(r, found, err) : st;
 }

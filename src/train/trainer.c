@@ -183,14 +183,14 @@ typedef struct job {
     const batch  *b;
     const int64_t *mixed;
     const float  *share;
+    size_t        n; /* samples, of all processes */
     double        loss;
     size_t        correct;
     rung_status   st; /* of the first chunk that failed */
     rung_error    err;
 } job;
 
-/* Samples [first, first + n) of b: the arrays are b's. inputs: [b->n_inputs]. */
-static batch part_of(const batch *b, size_t first, size_t n, batch_input *inputs)
+batch batch_part(const batch *b, size_t first, size_t n, batch_input *inputs)
 {
     for (int i = 0; i < b->n_inputs; i++) {
         const tensor *t = &b->inputs[i].t;
@@ -199,7 +199,8 @@ static batch part_of(const batch *b, size_t first, size_t n, batch_input *inputs
         inputs[i].t.dims[0] = (int64_t)n;
         inputs[i].t.data = (char *)t->data + dtype_bytes(t->type, first * per);
     }
-    return (batch){ .n = n, .first = b->first + first, .n_inputs = b->n_inputs, .inputs = inputs };
+    return (batch){ .n = n, .first = b->first + first, .n_inputs = b->n_inputs, .inputs = inputs,
+                    .labels = b->labels ? b->labels + first : NULL };
 }
 
 static rung_status forward(const job *j, lane *l, const batch *part, rung_error *err)
@@ -225,8 +226,8 @@ static rung_status run_chunk(const job *j, lane *l, size_t first, double *loss, 
     batch_input *inputs = mem_alloc((size_t)(j->b->n_inputs + 1) * sizeof *inputs);
     if (!inputs)
         return out_of_memory(1, err);
-    const batch part = part_of(j->b, first, n, inputs);
-    const loss_targets targets = { j->b->labels ? j->b->labels + first : NULL,
+    const batch part = batch_part(j->b, first, n, inputs);
+    const loss_targets targets = { part.labels,
                                    j->mixed ? j->mixed + first : NULL,
                                    j->share ? j->share + first : NULL };
     rung_status st = forward(j, l, &part, err);
@@ -235,7 +236,7 @@ static rung_status run_chunk(const job *j, lane *l, size_t first, double *loss, 
         return st;
     for (int i = 0; i < tape_n_outputs(l->t); i++)
         memset(tape_output_grad(l->t, i), 0, tensor_count(tape_output(l->t, i)) * sizeof(float));
-    if ((st = loss_eval(&t->opt.loss, l->out, t->watch.n_outputs, t->watch.n_features, n, j->b->n,
+    if ((st = loss_eval(&t->opt.loss, l->out, t->watch.n_outputs, t->watch.n_features, n, j->n,
                         &targets, loss, correct, err)) != RUNG_OK)
         return st;
     memset(l->grad, 0, t->p->total * sizeof *l->grad);
@@ -271,6 +272,37 @@ static void run_chunks(job *j)
             add(j, l);
         }
     }
+}
+
+/* --- all processes ---------------------------------------------------------------------------- */
+
+/* How many samples the step has: the mean is over them. */
+static rung_status count_samples(job *j, rung_error *err)
+{
+    double n = (double)j->b->n;
+    const rung_status st = ranks_sum(j->t->opt.ranks, &n, 1, err);
+    j->n = (size_t)n;
+    if (st == RUNG_OK && !j->n)
+        return fail(err, RUNG_EARGUMENT, "a batch of no samples");
+    return st;
+}
+
+static rung_status sum_ranks(job *j, rung_error *err)
+{
+    trainer *t = j->t;
+    ranks *r = t->opt.ranks;
+    double sums[] = { j->loss, (double)j->correct };
+    rung_status st;
+    if ((st = ranks_sum(r, sums, 2, err)) != RUNG_OK ||
+        (st = ranks_sum_floats(r, t->grad, t->p->total, err)) != RUNG_OK ||
+        (t->opt.batch_stats &&
+         (st = ranks_sum_floats(r, t->state, t->p->total, err)) != RUNG_OK))
+        return st;
+    for (size_t i = 0; t->opt.batch_stats && r && i < t->p->total; i++)
+        t->state[i] /= (float)ranks_count(r);
+    j->loss = sums[0];
+    j->correct = (size_t)sums[1];
+    return RUNG_OK;
 }
 
 /* --- a step ----------------------------------------------------------------------------------- */
@@ -312,15 +344,21 @@ rung_status trainer_step(trainer *t, const batch *b, const int64_t *mixed, const
                          step_result *out, rung_error *err)
 {
     job j = { .t = t, .b = b, .mixed = mixed, .share = share };
-    if (b->n < 1 || b->n > t->opt.batch || (t->opt.batch_stats && b->n != t->opt.chunk))
+    rung_status st;
+    if ((b->n < 1 && !t->opt.ranks) || b->n > t->opt.batch ||
+        (t->opt.batch_stats && b->n != t->opt.chunk))
         return fail(err, RUNG_EARGUMENT, "a batch of %zu samples: the trainer was made for %s%zu",
                     b->n, t->opt.batch_stats ? "" : "1 to ", t->opt.batch);
+    if ((st = count_samples(&j, err)) != RUNG_OK)
+        return st;
     memset(t->grad, 0, t->p->total * sizeof *t->grad);
     memcpy(t->state, t->p->data, t->p->total * sizeof *t->state);
     run_chunks(&j);
     if (j.st != RUNG_OK)
         return fail(err, j.st, "step %zu: %s", t->o->step + 1, j.err.message);
-    *out = (step_result){ .loss = j.loss, .n = b->n, .correct = j.correct };
+    if ((st = sum_ranks(&j, err)) != RUNG_OK)
+        return st;
+    *out = (step_result){ .loss = j.loss, .n = j.n, .correct = j.correct };
     return move(t, b, &j, out, err);
 }
 

@@ -4,10 +4,15 @@
  * A lane is a tape (and the teacher's engine) for one thread; lanes take chunks as they are free,
  * and gradients are added in the order of the chunks. The size of a chunk does not depend on the
  * number of threads, so neither does any result. Where normalizations use the batch's statistics,
- * the whole batch is one chunk, and one lane has all threads. */
+ * the whole batch is one chunk, and one lane has all threads.
+ *
+ * Of several processes each is given its own samples of a step; gradients and ranges are those of
+ * all. The batch's statistics are those of each process's own samples, as in PyTorch, and the
+ * running ones the mean over the processes. */
 #ifndef RUNG_TRAIN_TRAINER_H
 #define RUNG_TRAIN_TRAINER_H
 
+#include "base/ranks.h"
 #include "data/data.h"
 #include "train/loss.h"
 #include "train/optimizer.h"
@@ -21,7 +26,7 @@ typedef enum scale_mode {
 typedef struct trainer_options {
     optimizer_options optimizer; /* `total` is wanted: the steps of the whole run */
     loss_options      loss;
-    size_t            batch; /* samples of a step, at most */
+    size_t            batch; /* samples of a step, at most: of this process */
     size_t            chunk; /* 0: what keeps a chunk's activations near 1 MiB, at most batch / 4 */
     int               n_threads; /* 0: all processors */
     scale_mode        scales;
@@ -33,6 +38,7 @@ typedef struct trainer_options {
     /* Tensors whose values are to be like the teacher's of the same name (loss.features). */
     const char *const *features;
     int                n_features;
+    ranks             *ranks; /* processes that step together; NULL: this one alone */
 } trainer_options;
 
 typedef struct trainer trainer;
@@ -45,17 +51,19 @@ rung_status trainer_create(const graph *g, const graph *teacher, const trainer_o
 void        trainer_free(trainer *t);
 
 typedef struct step_result {
-    double loss;      /* mean over the samples */
+    double loss;      /* mean over the samples, of all processes here and below */
     size_t n, correct; /* samples, and those whose largest score is the label */
     double norm;      /* length of the gradient, before clipping */
     float  rate;
 } step_result;
 
-/* One step on b (b->labels may be NULL; mixed and share as in loss.h). b->n <= opt.batch. Nothing
- * has moved after a failure: RUNG_EMODEL where numbers are not finite names the step, and the layer
- * or the parameter. */
+/* One step on b (b->labels may be NULL; mixed and share as in loss.h). b->n <= opt.batch, and 0
+ * only among several processes. Nothing has moved after a failure: RUNG_EMODEL where numbers are
+ * not finite names the step, and the layer or the parameter. */
 rung_status trainer_step(trainer *t, const batch *b, const int64_t *mixed, const float *share,
                          step_result *out, rung_error *err);
+/* Samples [first, first + n) of b: the arrays are b's. inputs: [b->n_inputs]. */
+batch batch_part(const batch *b, size_t first, size_t n, batch_input *inputs);
 /* From now on normalizations use their running statistics. */
 rung_status trainer_freeze_statistics(trainer *t, rung_error *err);
 

@@ -44,16 +44,16 @@ static bool blame_parameter(const trainer *t, rung_error *err)
     return false;
 }
 
-void blame_layer(const trainer *t, const batch *b, rung_error *err)
+/* Whether a node was found. */
+static bool find_layer(const trainer *t, const batch *b, rung_error *err)
 {
     rung_error other;
     graph *g = NULL;
     engine *e = NULL;
     bool *observe = NULL;
     search s = { .err = err };
-    if (!err || blame_parameter(t, err) ||
-        trainer_graph(t, t->p->data, t->prepared, &g, &other) != RUNG_OK)
-        return;
+    if (b->n < 1 || trainer_graph(t, t->p->data, t->prepared, &g, &other) != RUNG_OK)
+        return false;
     snprintf(s.before, sizeof s.before, "%s", err->message);
     s.g = g;
     observe = mem_zero(g->n_values, sizeof *observe);
@@ -70,4 +70,19 @@ void blame_layer(const trainer *t, const batch *b, rung_error *err)
     engine_free(e);
     mem_free(observe);
     graph_free(g);
+    return s.found;
+}
+
+void blame_layer(const trainer *t, const batch *b, rung_error *err)
+{
+    int from;
+    rung_error own = { "" }, other;
+    if (!err)
+        err = &own;
+    if (blame_parameter(t, err)) /* the same in all processes */
+        return;
+    const bool found = find_layer(t, b, err);
+    if (ranks_first(t->opt.ranks, found, &from, &other) == RUNG_OK &&
+        from < ranks_count(t->opt.ranks))
+        ranks_share(t->opt.ranks, from, err, sizeof *err, &other);
 }

@@ -51,7 +51,8 @@ struct trainer {
 /* Samples a chunk: see trainer_options.chunk. */
 rung_status chunk_size(const graph *g, const trainer_options *opt, size_t *out, rung_error *err);
 /* Runs g (float, or the prepared one's integer model) on b and says in the error which node made a
- * number that is not finite first; without one, *err stays. */
+ * number that is not finite first; without one, *err stays. Of several processes the first that
+ * finds a node has its say in all. */
 void blame_layer(const trainer *t, const batch *b, rung_error *err);
 /* Fills t->codes. */
 rung_status count_codes(trainer *t, rung_error *err);

@@ -117,6 +117,33 @@ static void merged_is_seen_together(void **state)
     }
 }
 
+/* As if one observer had seen the batches of all, one after another. */
+static void appended_is_seen_one_after_another(void **state)
+{
+    (void)state;
+    enum { PIECE = 997 };
+    const size_t parts[] = { 0, 3 * PIECE, 4 * PIECE, 4 * PIECE, 40 * PIECE, 61 * PIECE + 5 };
+    const size_t n = parts[5];
+    float *x = normal_data(8, n, 1);
+    for (size_t i = 0; i < n; i++)
+        x[i] *= 1 + (float)i / (float)n;
+    observer *all = see_in_pieces(x, n, PIECE, 1), *joined = observer_new(true);
+    for (int i = 0; i < 5; i++) {
+        observer *part = see_in_pieces(x + parts[i], parts[i + 1] - parts[i], PIECE, 1);
+        observer_append(joined, part);
+        observer_free(part);
+    }
+    assert_same(all, joined);
+    assert_int_equal(all->batches, joined->batches);
+    /* Each batch rounds the average once, in either way. */
+    const float bound = (float)(all->batches + 5) * FLT_EPSILON * all->hi;
+    assert_true(fabsf(all->ema_lo - joined->ema_lo) <= bound);
+    assert_true(fabsf(all->ema_hi - joined->ema_hi) <= bound);
+    observer_free(all);
+    observer_free(joined);
+    free(x);
+}
+
 static void not_finite_is_counted_apart(void **state)
 {
     (void)state;
@@ -338,6 +365,7 @@ int main(void)
         cmocka_unit_test(bins_hold_what_they_say),
         cmocka_unit_test(order_does_not_matter),
         cmocka_unit_test(merged_is_seen_together),
+        cmocka_unit_test(appended_is_seen_one_after_another),
         cmocka_unit_test(not_finite_is_counted_apart),
         cmocka_unit_test(extremes),
         cmocka_unit_test(ema_follows_the_batches),
