@@ -98,7 +98,8 @@ rung_status plan_build(const graph *g, const engine_options *opt, int n_threads,
         goto done;
     }
     if ((st = plan_groups(p, err)) != RUNG_OK || (st = plan_emit(p, err)) != RUNG_OK ||
-        (st = plan_memory(p, err)) != RUNG_OK || (st = plan_segments(p, err)) != RUNG_OK)
+        (st = plan_compose(p, err)) != RUNG_OK || (st = plan_memory(p, err)) != RUNG_OK ||
+        (st = plan_segments(p, err)) != RUNG_OK)
         goto done;
     *out = p;
     p = NULL;

@@ -1,8 +1,8 @@
 /* The plan: what engine_create makes of a graph and engine_run executes.
  *
  * Order of the making: plan_groups (which nodes run as one step), plan_emit (steps, and on demand
- * the conversions between forms of a value), plan_memory (one static buffer), plan_segments
- * (parallel regions). */
+ * the conversions between forms of a value), plan_compose (chains of functions), plan_memory (one
+ * static buffer), plan_segments (parallel regions). */
 #ifndef RUNG_ENGINE_PLAN_H
 #define RUNG_ENGINE_PLAN_H
 
@@ -188,6 +188,10 @@ rung_status plan_note_packed(plan *p, const tensor *from, const char *kind, cons
 
 /* The slot that holds the codes of a value as uint8; NO_SLOT: there is none. */
 int slot_of_codes(const plan *p, int id);
+
+/* --- plan_compose.c --- */
+/* Steps that are functions of one tensor of codes, element by element, become one table. */
+rung_status plan_compose(plan *p, rung_error *err);
 
 /* --- plan_memory.c --- */
 rung_status plan_memory(plan *p, rung_error *err);

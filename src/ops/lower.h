@@ -43,6 +43,8 @@ typedef struct binary_step {
     size_t n_rows, n;
     int b_step; /* the inner dim of b: 1 or 0 */
 } binary_step;
+/* Of a step that lower_binary has filled; NULL: of another. The same of tables. */
+const binary_step *step_binary(const step *s);
 /* Div, Pow, Min and Max only by a constant number: lower_scalar. */
 rung_status lower_binary(const lowering *l, step *s, rung_error *err);
 
@@ -54,6 +56,10 @@ typedef struct table_step {
     uint8_t table[256];
 } table_step;
 rung_status lower_table(const lowering *l, step *s, rung_error *err);
+const table_step *step_table(const step *s);
+/* The step of a given table over n codes: one input, one output. */
+rung_status lower_table_of(arena *mem, const uint8_t table[256], size_t n, step *s,
+                           rung_error *err);
 /* A binary operator one of whose operands is one constant number: a function of the other. */
 rung_status lower_scalar(const lowering *l, step *s, rung_error *err);
 /* The table that turns x's codes into y's, clamped to [lo, hi]; x may be a constant of int8 (then
@@ -132,6 +138,14 @@ rung_status lower_quantize(const lowering *l, step *s, rung_error *err);   /* fl
 /* Most channels that lower_quantize brings from planes to channels-last on its way. */
 #define QUANTIZE_PLANES_MAX 4
 rung_status lower_dequantize(const lowering *l, step *s, rung_error *err); /* stored -> float32 */
+
+/* --- lower_pointwise.c --- */
+/* Whether each byte of the step's output depends on the bytes at the same place of one or two of
+ * its inputs alone, all of one size: how many, and which in the order of its operands. 0: it does
+ * otherwise. */
+int step_pointwise(const step *s, int places[2]);
+/* Its output where operand i reads operands[i]: table[x] of operands[i][x], x = 0 to 255. */
+void step_tabulate(const step *s, const uint8_t *const operands[2], uint8_t table[256]);
 
 /* --- common --- */
 size_t stored_count(const operand *o);

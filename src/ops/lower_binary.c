@@ -44,6 +44,11 @@ static void run_binary(const step *s, void *const *bufs, void *scratch, int thre
     }
 }
 
+const binary_step *step_binary(const step *s)
+{
+    return s->run == run_binary ? s->params : NULL;
+}
+
 /* ONNX axis k (of the output) in storage order. */
 static int storage_axis(const operand *y, int k)
 {

@@ -18,6 +18,35 @@ static void run_table(const step *s, void *const *bufs, void *scratch, int threa
         t->kernel->run(x + first, end - first, t->table, y + first);
 }
 
+/* What a table step is but for the table. */
+static rung_status table_step_of(arena *mem, table_step *t, size_t n, int in, int out, step *s,
+                                 rung_error *err)
+{
+    t->kernel = KERNEL_PICK(table_u8);
+    t->n = n;
+    t->in = in;
+    t->out = out;
+    const char *name = arena_printf(mem, "table_u8 %s", t->kernel->name);
+    if (!name)
+        return fail_memory(err, "a name", 1);
+    *s = (step){.kernel = name, .run = run_table, .params = t, .in_place = in == 0};
+    return RUNG_OK;
+}
+
+rung_status lower_table_of(arena *mem, const uint8_t table[256], size_t n, step *s, rung_error *err)
+{
+    table_step *t = arena_zero(mem, 1, sizeof *t);
+    if (!t)
+        return fail_memory(err, "a table", sizeof *t);
+    memcpy(t->table, table, sizeof t->table);
+    return table_step_of(mem, t, n, 0, 1, s, err);
+}
+
+const table_step *step_table(const step *s)
+{
+    return s->run == run_table ? s->params : NULL;
+}
+
 static double apply(double x, const void *ctx)
 {
     return unary_apply(ctx, x);
@@ -67,15 +96,7 @@ static rung_status tabulate(const lowering *l, int in, double (*f)(double x, con
     if (!t)
         return fail_memory(err, "a table", sizeof *t);
     table_make(f, ctx, x->scale, x->zero, y->scale, y->zero, l->q_lo, l->q_hi, t->table);
-    t->in = in;
-    t->kernel = KERNEL_PICK(table_u8);
-    t->n = stored_count(y);
-    t->out = l->n_in;
-    const char *name = arena_printf(l->mem, "table_u8 %s", t->kernel->name);
-    if (!name)
-        return fail_memory(err, "a name", 1);
-    *s = (step){.kernel = name, .run = run_table, .params = t, .in_place = in == 0};
-    return RUNG_OK;
+    return table_step_of(l->mem, t, stored_count(y), in, l->n_in, s, err);
 }
 
 static bool is_activation(const operand *o)
