@@ -23,11 +23,11 @@ extern const command cmd_bench, cmd_compare, cmd_eval, cmd_inspect, cmd_quantize
 /* Options of training; numbers are -1 where they are not given. */
 typedef struct train_words {
     const char *teacher, *optimizer, *schedule, *distill, *features, *augment, *checkpoint;
-    const char *metrics, *prepared;
-    long        epochs, batch_epochs;
+    const char *metrics, *prepared, *scales;
+    long        epochs, batch_epochs, freeze_scales;
     double      lr, momentum, weight_decay, clip, warmup, ema, label_smoothing;
     double      cross_entropy, mse, dampen, checkpoint_seconds;
-    bool        is_float, resume, fixed_scales;
+    bool        is_float, resume;
 } train_words;
 
 /* The options of all commands, one meaning each; a command takes those in its `allowed`. */
@@ -94,14 +94,15 @@ enum {
     TRAIN_PREPARED,
     TRAIN_DAMPEN,
     TRAIN_BATCH_EPOCHS,
-    TRAIN_FIXED_SCALES,
+    TRAIN_SCALES,
+    TRAIN_FREEZE_SCALES,
 };
 bool train_take(train_words *t, int opt, const char *text);
 #define TRAIN_WORDS                                                                                \
     {                                                                                              \
-        .epochs = -1, .batch_epochs = -1, .lr = -1, .momentum = -1, .weight_decay = -1,            \
-        .clip = -1, .warmup = -1, .ema = -1, .label_smoothing = -1, .cross_entropy = -1,           \
-        .mse = -1, .dampen = -1, .checkpoint_seconds = -1                                          \
+        .epochs = -1, .batch_epochs = -1, .freeze_scales = -1, .lr = -1, .momentum = -1,           \
+        .weight_decay = -1, .clip = -1, .warmup = -1, .ema = -1, .label_smoothing = -1,            \
+        .cross_entropy = -1, .mse = -1, .dampen = -1, .checkpoint_seconds = -1                     \
     }
 
 /* The arrays of --input, one for each input of the model, in its order. inputs_free is due in every

@@ -10,6 +10,9 @@ static const choice optimizers[] = { { "sgd", RUNG_OPTIMIZER_SGD },
 static const choice schedules[] = { { "cosine", RUNG_SCHEDULE_COSINE },
                                     { "step", RUNG_SCHEDULE_STEP },
                                     { "constant", RUNG_SCHEDULE_CONSTANT }, { NULL, 0 } };
+static const choice scales[] = { { "learned", RUNG_SCALES_LEARNED },
+                                 { "observed", RUNG_SCALES_OBSERVED },
+                                 { "fixed", RUNG_SCALES_FIXED }, { NULL, 0 } };
 
 /* --- options ---------------------------------------------------------------------------------- */
 
@@ -96,7 +99,7 @@ static int check_modes(const options *o)
         return misused(&cmd_train, "--resume wants --checkpoint DIR: where the run was kept");
     if (w->is_float && (o->qconfig || o->act_bits || o->weight_bits || o->range || o->method ||
                         o->act_type || o->weight_scheme || o->symmetric || o->reduce_range ||
-                        w->fixed_scales || w->prepared || w->dampen > 0))
+                        w->scales || w->freeze_scales > 0 || w->prepared || w->dampen > 0))
         return misused(&cmd_train, "--float trains the float model: options of quantization do not "
                        "go with it");
     if (!w->is_float && w->batch_epochs >= 0)
@@ -108,7 +111,7 @@ static int check_modes(const options *o)
 static int take_options(const options *o, call *c)
 {
     const train_words *w = &o->train;
-    int optimizer = 0, schedule = 0, status = check_modes(o);
+    int optimizer = 0, schedule = 0, scale_mode = RUNG_SCALES_DEFAULT, status = check_modes(o);
     if (status != EXIT_GOOD ||
         (status = quantization_options(&cmd_train, o, &c->quant)) != EXIT_GOOD)
         return status;
@@ -119,10 +122,15 @@ static int take_options(const options *o, call *c)
     if (!lookup(schedules, w->schedule, &schedule))
         return misused(&cmd_train, "--schedule '%s': cosine, step or constant is wanted",
                        w->schedule);
+    if (!lookup(scales, w->scales, &scale_mode))
+        return misused(&cmd_train, "--scales '%s': learned, observed or fixed is wanted",
+                       w->scales);
     c->train = (rung_train_options){
         .size = sizeof c->train, .optimizer = (rung_optimizer)optimizer,
         .schedule = (rung_schedule)schedule, .augment = w->augment, .seed = (uint64_t)o->seed,
-        .fixed_scales = w->fixed_scales, .n_threads = (int)o->threads,
+        .scales = (rung_scales)scale_mode,
+        .freeze_scales = w->freeze_scales > 0 ? (size_t)w->freeze_scales : 0,
+        .n_threads = (int)o->threads,
         .checkpoint = w->checkpoint, .resume = w->resume, .metrics = w->metrics, .quiet = o->quiet,
         .preprocess = o->preprocess,
     };
@@ -247,7 +255,7 @@ static int run(int argc, char **argv)
                                "schedule warmup momentum weight-decay clip ema distill "
                                "cross-entropy mse features label-smoothing augment checkpoint "
                                "checkpoint-seconds resume metrics prepared dampen batch-epochs "
-                               "fixed-scales range percentile act-type act-symmetric "
+                               "scales freeze-scales range percentile act-type act-symmetric "
                                "weight-scheme qconfig pairs act-bits reduce-range weight-bits "
                                "method exclude ops samples seed threads preprocess json quiet",
                                &o);
@@ -306,7 +314,10 @@ const command cmd_train = {
     "  --weight-scheme --act-type --act-symmetric --reduce-range --pairs\n"
     "                         as in 'rung quantize --help'\n"
     "  --samples N            that quantization looks at before training, default 1000\n"
-    "  --fixed-scales         scales stay as they were chosen; otherwise they are learned\n"
+    "  --scales S             learned (by gradient), observed (moving averages of minimum and\n"
+    "                         maximum, as in PyTorch) or fixed; default: observed with --qconfig\n"
+    "                         fbgemm, x86 or qnnpack, otherwise learned\n"
+    "  --freeze-scales N      observed scales stay as they are after epoch N; default: never\n"
     "  --dampen W             pulls weights that swing between two codes to one, late in training\n"
     "  --prepared FILE        writes the trained model before it is made integer: a MODEL to go\n"
     "                         on from\n"

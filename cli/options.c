@@ -106,7 +106,8 @@ static const struct option long_options[] = {
     { "prepared", required_argument, NULL, TRAIN_PREPARED },
     { "dampen", required_argument, NULL, TRAIN_DAMPEN },
     { "batch-epochs", required_argument, NULL, TRAIN_BATCH_EPOCHS },
-    { "fixed-scales", no_argument, NULL, TRAIN_FIXED_SCALES },
+    { "scales", required_argument, NULL, TRAIN_SCALES },
+    { "freeze-scales", required_argument, NULL, TRAIN_FREEZE_SCALES },
     { NULL, 0, NULL, 0 },
 };
 

@@ -18,7 +18,7 @@ static bool take_text(train_words *t, int opt, const char *text)
     case TRAIN_PREPARED: t->prepared = text; return true;
     case TRAIN_FLOAT: t->is_float = true; return true;
     case TRAIN_RESUME: t->resume = true; return true;
-    case TRAIN_FIXED_SCALES: t->fixed_scales = true; return true;
+    case TRAIN_SCALES: t->scales = text; return true;
     default: return false;
     }
 }
@@ -30,6 +30,7 @@ bool train_take(train_words *t, int opt, const char *text)
     switch (opt) {
     case TRAIN_EPOCHS: return to_long(text, 1, 100000, &t->epochs);
     case TRAIN_BATCH_EPOCHS: return to_long(text, 0, 100000, &t->batch_epochs);
+    case TRAIN_FREEZE_SCALES: return to_long(text, 1, 100000, &t->freeze_scales);
     case TRAIN_LR: return to_double(text, 1e-12, 1e3, &t->lr);
     case TRAIN_MOMENTUM: return to_double(text, 0, 0.9999, &t->momentum);
     case TRAIN_WEIGHT_DECAY: return to_double(text, 0, 10, &t->weight_decay);

@@ -381,6 +381,15 @@ typedef enum rung_schedule {
     RUNG_SCHEDULE_CONSTANT,
 } rung_schedule;
 
+/* How scales and zero points are trained. */
+typedef enum rung_scales {
+    RUNG_SCALES_DEFAULT = 0, /* as the qconfig of rung_prepare_qat has it: observed with the presets
+                              * fbgemm, x86 and qnnpack, otherwise learned */
+    RUNG_SCALES_LEARNED,  /* scales by gradient (LSQ); zero points stay */
+    RUNG_SCALES_OBSERVED, /* by moving averages of minimum and maximum, as in PyTorch */
+    RUNG_SCALES_FIXED,    /* as prepare chose them */
+} rung_scales;
+
 /* Numbers whose 0 has a meaning of its own are switched off by a negative one. */
 typedef struct rung_train_options {
     size_t         size; /* set by RUNG_TRAIN_OPTIONS */
@@ -409,7 +418,9 @@ typedef struct rung_train_options {
     const char *const *feature_names; /* tensors of both models */
     int            n_features;
     const char    *augment; /* "crop=4,flip,cutout=8,mixup=0.2"; NULL = none */
-    bool           fixed_scales; /* scales stay as prepare chose them; otherwise learned (LSQ) */
+    rung_scales    scales;
+    size_t         freeze_scales; /* observed ones stay as they are after so many epochs; 0 = never;
+                                   * rung_trainer: rung_trainer_freeze_scales */
     double         dampen;  /* of weights that swing between two codes (Nagel 2022); 0 = off */
     /* Float training: epochs whose normalizations use the statistics of the batch; later ones use
      * the running statistics. 0 = all but the last quarter; negative: none. */
@@ -465,6 +476,8 @@ RUNG_API rung_status rung_trainer_create(const rung_model *model, const rung_mod
 RUNG_API rung_status rung_trainer_step(rung_trainer *trainer, const rung_tensor *inputs,
                                        const int64_t *labels, rung_step_result *result,
                                        rung_error *err);
+/* From now on observed scales and zero points stay as they are; others: no effect. */
+RUNG_API rung_status rung_trainer_freeze_scales(rung_trainer *trainer, rung_error *err);
 /* The model with the parameters as they are now (their average, with ema): for rung_convert. */
 RUNG_API rung_status rung_trainer_save(const rung_trainer *trainer, rung_model **out,
                                        rung_error *err);

@@ -64,8 +64,10 @@ static rung_status check_numbers(const rung_train_options *o, rung_error *err)
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (!isfinite(all[i]))
             return fail(err, RUNG_EARGUMENT, "rung_train_options: a number is not finite");
-    if (o->optimizer > RUNG_OPTIMIZER_SGD || o->schedule > RUNG_SCHEDULE_CONSTANT)
-        return fail(err, RUNG_EARGUMENT, "rung_train_options: no such optimizer or schedule");
+    if (o->optimizer > RUNG_OPTIMIZER_SGD || o->schedule > RUNG_SCHEDULE_CONSTANT ||
+        o->scales > RUNG_SCALES_FIXED)
+        return fail(err, RUNG_EARGUMENT, "rung_train_options: no such optimizer, schedule or "
+                    "scales");
     if (o->rate < 0 || o->momentum >= 1 || o->ema < 0 || o->ema >= 1 || o->label_smoothing < 0 ||
         o->label_smoothing >= 1)
         return fail(err, RUNG_EARGUMENT, "rates must not be negative; momentum, ema and "
@@ -75,7 +77,8 @@ static rung_status check_numbers(const rung_train_options *o, rung_error *err)
         return fail(err, RUNG_EARGUMENT, "weights of losses, the temperature, clip_norm, dampen "
                     "and warmup must not be negative");
     if (o->n_threads < 0 || o->n_features < 0 || (o->n_features && !o->feature_names) ||
-        o->batch > 1u << 20 || o->chunk > 1u << 20 || o->epochs > 1u << 20)
+        o->batch > 1u << 20 || o->chunk > 1u << 20 || o->epochs > 1u << 20 ||
+        o->freeze_scales > 1u << 20)
         return fail(err, RUNG_EARGUMENT, "numbers of threads, samples, epochs and names: one is "
                     "negative or beyond reason, or names are counted but not given");
     if ((o->features > 0) != (o->n_features > 0))
@@ -128,7 +131,7 @@ static void set_trainer(const rung_train_options *o, bool prepared, trainer_opti
     t->batch = o->batch ? o->batch : 64;
     t->chunk = o->chunk;
     t->n_threads = o->n_threads;
-    t->scales = o->fixed_scales ? SCALES_FIXED : SCALES_LEARNED;
+    t->scales = o->scales;
     t->batch_stats = !prepared && o->batch_epochs >= 0;
     t->dampen = (float)o->dampen;
     t->features = o->feature_names;
@@ -154,6 +157,7 @@ rung_status train_options_take(const rung_train_options *o, bool prepared, bool 
     set_trainer(o, prepared, &r->trainer);
     r->trainer.ranks = o->ranks;
     r->step_epochs = o->step_epochs > 0 ? o->step_epochs : (double)r->epochs / 3;
+    r->freeze_scales = o->freeze_scales;
     r->freeze_statistics = o->batch_epochs > 0 ? (size_t)o->batch_epochs + 1
                                                : r->epochs - r->epochs / 4 + 1;
     return RUNG_OK;
@@ -308,6 +312,14 @@ rung_status rung_trainer_step(rung_trainer *tr, const rung_tensor *inputs,
     if (st == RUNG_OK)
         *result = (rung_step_result){ s.loss, s.correct, s.norm, (double)s.rate };
     return st;
+}
+
+rung_status rung_trainer_freeze_scales(rung_trainer *tr, rung_error *err)
+{
+    if (!tr)
+        return fail(err, RUNG_EARGUMENT,
+                    "rung_trainer_freeze_scales: trainer must not be NULL");
+    return trainer_freeze_scales(tr->t, err);
 }
 
 rung_status rung_trainer_save(const rung_trainer *tr, rung_model **out, rung_error *err)

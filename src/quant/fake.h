@@ -40,6 +40,8 @@ bool fake_layout_of(const fake_quantizer *f, const tensor *x, fake_layout *at);
 /* q[i] = clamp(rne(x[i] / scale) + zero, lo, hi) as the byte of the type; NaN gives the zero point.
  * x: float32, of fitting dims; scale: [channels], in place of f->scale's data. */
 void fake_codes(const fake_quantizer *f, const tensor *x, const float *scale, uint8_t *q);
+/* t (float32, uint8 or int8), but with these numbers, which the type holds; NULL: memory is out. */
+tensor *fake_constant(arena *mem, const tensor *t, const float *numbers);
 /* Elements of x whose codes are not these get the value that these stand for. */
 void fake_move(const fake_quantizer *f, const uint8_t *codes, tensor *x);
 

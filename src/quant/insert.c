@@ -408,6 +408,23 @@ static bool has_wide(const recipe *r)
     return false;
 }
 
+/* How training would observe those activations whose codes do not say it (qat_observer_of). */
+static rung_status describe_observers(const inserter *s, rung_error *err)
+{
+    const recipe *r = s->r;
+    const char *text = "";
+    for (size_t v = 0; v < r->n_values && text; v++) {
+        const bool symmetric = s->scale[v] >= 0 && r->set[v].act_symmetric;
+        if (s->scale[v] < 0 || (r->params[v].bits == r->set[v].act_bits && !symmetric))
+            continue;
+        text = arena_printf(r->mem, "%s%d %s %s\n", text, r->params[v].bits,
+                            symmetric ? "symmetric" : "affine", r->g->values[s->scale[v]].name);
+    }
+    if (!text)
+        return out_of_memory(err);
+    return *text ? graph_set_metadata(r->g, META_OBSERVERS, text, err) : RUNG_OK;
+}
+
 rung_status insert_pairs(recipe *r, rung_error *err)
 {
     const size_t size = r->n_values * sizeof(int);
@@ -426,7 +443,8 @@ rung_status insert_pairs(recipe *r, rung_error *err)
     if (wide && r->prepare)
         return fail(err, RUNG_EUNSUPPORTED, "training takes activations of 8 bits only: give the "
                     "rules and options act_type uint8 or int8");
-    if ((st = insert_all(&s, err)) != RUNG_OK)
+    if ((st = insert_all(&s, err)) != RUNG_OK ||
+        (r->prepare && (st = describe_observers(&s, err)) != RUNG_OK))
         return st;
     rewire(&s);
     if ((wide && (st = rewrite_raise_opset(r->g, 21, err)) != RUNG_OK) ||

@@ -5,6 +5,11 @@
 #include "quant/qconfig.h"
 #include "quant/quant.h"
 
+/* Metadata of a prepared graph, of which its integer model has none: "observed" or "fixed" where
+ * scales are not learned, and the observers that the codes do not say (qat.c). */
+#define META_SCALES    "rung.scales"
+#define META_OBSERVERS "rung.observers"
+
 /* A quantization in the making. All arrays are in mem; by value id where not said otherwise. */
 typedef struct recipe {
     graph                    *g; /* prepared; the pairs go in here */

@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "graph/pass.h"
-#include "quant/fake.h"
 #include "quant/parts.h"
 
 typedef struct conversion {
@@ -52,6 +51,43 @@ qat_codes qat_codes_of(const graph *g, const node *quantize)
             fake_read_clip(g, &g->nodes[i], &f))
             break;
     return (qat_codes){ f.lo, f.hi };
+}
+
+static int bits_of(int n_codes)
+{
+    int bits = 1;
+    while (1 << bits < n_codes)
+        bits++;
+    return bits;
+}
+
+/* Lines of "BITS affine NAME" or "BITS symmetric NAME" (parts.h: META_OBSERVERS). */
+qat_observer qat_observer_of(const graph *g, const char *scale, const fake_quantizer *f)
+{
+    const int most = bits_of(f->hi - f->lo + 1);
+    const char *line = graph_metadata(g, META_OBSERVERS);
+    const size_t length = strlen(scale);
+    while (line && *line) {
+        const char *end = strchr(line, '\n'), *how = strchr(line, ' ');
+        const char *name = how ? strchr(how + 1, ' ') : NULL;
+        if (!end || !name || name > end)
+            break;
+        if ((size_t)(end - name - 1) == length && !memcmp(name + 1, scale, length)) {
+            const int bits = *line - '0';
+            return (qat_observer){ bits >= 2 && bits < most ? bits : most, how[1] == 's' };
+        }
+        line = end + 1;
+    }
+    return (qat_observer){ most, false };
+}
+
+rung_scales qat_scales_of(const graph *g)
+{
+    const char *text = graph_metadata(g, META_SCALES);
+    return !text                    ? RUNG_SCALES_LEARNED
+           : !strcmp(text, "observed") ? RUNG_SCALES_OBSERVED
+           : !strcmp(text, "fixed")    ? RUNG_SCALES_FIXED
+                                       : RUNG_SCALES_LEARNED;
 }
 
 /* --- values that were kept -------------------------------------------------------------------- */
@@ -122,14 +158,6 @@ static rung_status convert_constant(conversion *c, const fake_quantizer *f, cons
     if (n->clip >= 0)
         g->nodes[n->clip].dead = true;
     return RUNG_OK;
-}
-
-static int bits_of(int n_codes)
-{
-    int bits = 1;
-    while (1 << bits < n_codes)
-        bits++;
-    return bits;
 }
 
 /* The Clip of codes goes, one of real values comes before the pair (design section 4). */
@@ -310,11 +338,7 @@ static rung_status take_values(graph *g, const float *const *data, rung_error *e
 {
     for (size_t v = 0; data && v < g->n_values; v++) {
         const tensor *t = g->values[v].constant;
-        if (!data[v] || !t)
-            continue;
-        tensor now = *t;
-        now.data = (void *)data[v];
-        if (!set_constant(g, (int)v, &now))
+        if (data[v] && t && !(g->values[v].constant = fake_constant(g->mem, t, data[v])))
             return out_of_memory(err);
     }
     return RUNG_OK;
@@ -338,16 +362,29 @@ static rung_status begin(conversion *c, rung_error *err)
     return st;
 }
 
+static bool is_of_training(const char *key)
+{
+    return !strcmp(key, META_SCALES) || !strcmp(key, META_OBSERVERS);
+}
+
 static rung_status rename_metadata(graph *g, rung_error *err)
 {
-    for (int i = 0; i < g->n_metadata; i++)
+    int kept = 0;
+    for (int i = 0; i < g->n_metadata; i++) {
+        if (is_of_training(g->metadata[i].key))
+            continue;
+        g->metadata[kept] = g->metadata[i];
         if (!strcmp(g->metadata[i].key, "rung.prepared") &&
-            !(g->metadata[i].key = arena_strdup(g->mem, "rung.quantized")))
+            !(g->metadata[kept].key = arena_strdup(g->mem, "rung.quantized")))
             return out_of_memory(err);
+        kept++;
+    }
+    g->n_metadata = kept;
     return RUNG_OK;
 }
 
-rung_status qat_convert(const graph *g, const float *const *data, graph **out, rung_error *err)
+static rung_status convert(const graph *g, const float *const *data, bool shared, graph **out,
+                           rung_error *err)
 {
     conversion c = { 0 };
     rung_status st;
@@ -355,7 +392,7 @@ rung_status qat_convert(const graph *g, const float *const *data, graph **out, r
     if (!qat_is_prepared(g))
         return fail(err, RUNG_EARGUMENT, "the model is not prepared for training: there is nothing "
                     "to convert");
-    if ((st = graph_clone(g, &c.g, err)) != RUNG_OK ||
+    if ((st = (shared ? graph_clone_shared : graph_clone)(g, &c.g, err)) != RUNG_OK ||
         (st = take_values(c.g, data, err)) != RUNG_OK || (st = begin(&c, err)) != RUNG_OK ||
         (st = convert_pairs(&c, err)) != RUNG_OK || (st = convert_products(&c, err)) != RUNG_OK ||
         (st = graph_sort(c.g, err)) != RUNG_OK ||
@@ -368,4 +405,15 @@ done:
     graph_free(c.g);
     arena_free(c.mem);
     return st;
+}
+
+rung_status qat_convert(const graph *g, const float *const *data, graph **out, rung_error *err)
+{
+    return convert(g, data, false, out, err);
+}
+
+rung_status qat_convert_shared(const graph *g, const float *const *data, graph **out,
+                               rung_error *err)
+{
+    return convert(g, data, true, out, err);
 }

@@ -3,6 +3,7 @@
 #ifndef RUNG_QUANT_QAT_H
 #define RUNG_QUANT_QAT_H
 
+#include "quant/fake.h"
 #include "quant/quant.h"
 
 /* g is copied, prepared and given parameters by static quantization (opt as there, methods
@@ -31,11 +32,26 @@ typedef struct qat_codes {
 } qat_codes;
 qat_codes qat_codes_of(const graph *g, const node *quantize);
 
+/* How the scale of an activation follows a range: for codes of so many bits, fewer than the type's
+ * where the range is reduced (qconfig.h), about 0 or not. f: a pair that has it; its name. The
+ * prepared graph keeps in its metadata what the codes do not say. */
+typedef struct qat_observer {
+    int  bits;
+    bool symmetric;
+} qat_observer;
+qat_observer qat_observer_of(const graph *g, const char *scale, const fake_quantizer *f);
+/* How the scales of a prepared graph are to be trained, by the qconfig that it was made with. */
+rung_scales qat_scales_of(const graph *g);
+
 /* The integer model of a prepared graph: codes for weights, int32 biases at scale s_x * s_w. data
  * (NULL: none; by value id, entries NULL where the graph's constant counts): float32 numbers in
- * place of the constant's, for weights, biases and scales alike. g is copied and ids are kept.
+ * place of the constant's, for weights, biases, scales and zero points (whole ones) alike. g is
+ * copied and ids are kept.
  * Scales that are too small for the biases or sums to fit int32 are an error that names the weight.
  * One thread. */
 rung_status qat_convert(const graph *g, const float *const *data, graph **out, rung_error *err);
+/* The same, but constants that stay as they are are those of g, which outlives *out. */
+rung_status qat_convert_shared(const graph *g, const float *const *data, graph **out,
+                               rung_error *err);
 
 #endif

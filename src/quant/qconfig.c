@@ -37,6 +37,13 @@ static qsettings base_settings(const qconfig *c)
     return c && c->training && p->training ? *p->training : p->settings;
 }
 
+rung_scales qconfig_scales(const qconfig *c)
+{
+    if (c && c->scales != RUNG_SCALES_DEFAULT)
+        return c->scales;
+    return c && c->base->training ? RUNG_SCALES_OBSERVED : RUNG_SCALES_LEARNED;
+}
+
 bool qconfig_is_preset(const qconfig *c)
 {
     return c && c->base != preset_find("default");

@@ -37,6 +37,9 @@ void        qconfig_free(qconfig *c);
 /* From now on c is what its preset means in training, where that differs. */
 void        qconfig_for_training(qconfig *c);
 
+/* How scales are trained: not RUNG_SCALES_DEFAULT. */
+rung_scales qconfig_scales(const qconfig *c);
+
 /* Whether its numbers are those of another tool: then nothing is improved on unasked. */
 bool qconfig_is_preset(const qconfig *c);
 

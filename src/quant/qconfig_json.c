@@ -121,6 +121,9 @@ typedef struct word {
 static const word act_types[] = { { "uint8", RUNG_U8 }, { "int8", RUNG_I8 },
                                   { "uint16", RUNG_U16 }, { "int16", RUNG_I16 }, { NULL, 0 } };
 static const word schemes[] = { { "per-channel", false }, { "per-tensor", true }, { NULL, 0 } };
+static const word scale_modes[] = { { "learned", RUNG_SCALES_LEARNED },
+                                    { "observed", RUNG_SCALES_OBSERVED },
+                                    { "fixed", RUNG_SCALES_FIXED }, { NULL, 0 } };
 static const word ranges[] = { { "minmax", RUNG_RANGE_MINMAX }, { "ema", RUNG_RANGE_EMA },
                                { "percentile", RUNG_RANGE_PERCENTILE },
                                { "entropy", RUNG_RANGE_ENTROPY }, { "mse", RUNG_RANGE_MSE },
@@ -316,9 +319,17 @@ static rung_status take_base(const reader *r, const cJSON *base)
     return RUNG_OK;
 }
 
+static rung_status take_scales(const reader *r, const cJSON *item)
+{
+    int which;
+    const rung_status st = take_word(r, item, "", scale_modes, &which);
+    r->c->scales = st == RUNG_OK ? (rung_scales)which : RUNG_SCALES_DEFAULT;
+    return st;
+}
+
 static rung_status take_all(const reader *r)
 {
-    static const char *const names[] = { "base", "rules", NULL };
+    static const char *const names[] = { "base", "scales", "rules", NULL };
     rung_status st = RUNG_OK;
     if (!cJSON_IsObject(r->tree))
         return fail(r->err, RUNG_EFORMAT, "%s:1: an object with \"base\" and \"rules\" is wanted, "
@@ -326,7 +337,8 @@ static rung_status take_all(const reader *r)
     for (const cJSON *item = r->tree->child; item && st == RUNG_OK; item = item->next) {
         switch (key_of(r, r->tree, item, "", names)) {
         case 0: st = take_base(r, item); break;
-        case 1: st = take_rules(r, item); break;
+        case 1: st = take_scales(r, item); break;
+        case 2: st = take_rules(r, item); break;
         default: st = RUNG_EFORMAT;
         }
     }

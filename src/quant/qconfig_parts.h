@@ -43,6 +43,7 @@ struct qconfig {
     qrule        *rules;
     size_t        n_rules;
     bool          training;
+    rung_scales   scales; /* RUNG_SCALES_DEFAULT: by the base */
 };
 
 /* NULL: there is none of that name. The first is rung's own, called "default". */

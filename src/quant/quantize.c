@@ -85,9 +85,15 @@ static rung_status describe(recipe *r, rung_error *err)
         dtype_name(s.act_type), s.act_symmetric ? " symmetric" : "",
         methods[s.range], s.per_tensor ? "per-tensor" : "per-channel",
         r->opt->qconfig ? " qconfig=" : "", r->opt->qconfig ? base_name(r->opt->qconfig) : "");
-    return text ? graph_set_metadata(r->g, r->prepare ? "rung.prepared" : "rung.quantized", text,
-                                     err)
-                : fail_memory(err, "metadata", 64);
+    if (!text)
+        return fail_memory(err, "metadata", 64);
+    const rung_status st = graph_set_metadata(r->g, r->prepare ? "rung.prepared" : "rung.quantized",
+                                              text, err);
+    const rung_scales scales = qconfig_scales(r->rules);
+    if (st != RUNG_OK || !r->prepare || scales == RUNG_SCALES_LEARNED)
+        return st;
+    return graph_set_metadata(r->g, META_SCALES,
+                              scales == RUNG_SCALES_OBSERVED ? "observed" : "fixed", err);
 }
 
 static bool has_pairs(const graph *g)

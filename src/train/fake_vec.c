@@ -1,6 +1,7 @@
 /* Compiled with FAKE_ISA = c, avx2, avx512 (meson.build): plain loops for the compiler. */
 #include "train/fake_vec.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -182,6 +183,70 @@ static double grad_sums(const fake_sums *s, const int32_t *sums, const float *dy
     return sum;
 }
 
+/* --- ranges ----------------------------------------------------------------------------------- */
+
+typedef struct ends_so_far {
+    float down[LANES], up[LANES]; /* of -x and of x */
+} ends_so_far;
+
+static inline void ends_begin(ends_so_far *w)
+{
+    for (int k = 0; k < LANES; k++)
+        w->down[k] = w->up[k] = -INFINITY;
+}
+
+static inline void ends_see(ends_so_far *w, int k, float x)
+{
+    w->down[k] = -x > w->down[k] ? -x : w->down[k];
+    w->up[k] = x > w->up[k] ? x : w->up[k];
+}
+
+static void ends_close(const ends_so_far *w, float scale, float most[2])
+{
+    for (int k = 0; k < LANES; k++) {
+        most[0] = w->down[k] * scale > most[0] ? w->down[k] * scale : most[0];
+        most[1] = w->up[k] * scale > most[1] ? w->up[k] * scale : most[1];
+    }
+}
+
+static void range(const float *restrict x, size_t n, float most[2])
+{
+    ends_so_far w;
+    size_t i = 0;
+    ends_begin(&w);
+    for (; i + LANES <= n; i += LANES)
+        for (int k = 0; k < LANES; k++)
+            ends_see(&w, k, x[i + (size_t)k]);
+    for (; i < n; i++)
+        ends_see(&w, 0, x[i]);
+    ends_close(&w, 1, most);
+}
+
+static inline float held_value(const fake_sums *s, float t)
+{
+    const float held = t > s->floor ? t : s->floor;
+    return held < s->ceiling ? held : s->ceiling;
+}
+
+static void range_sums(const fake_sums *s, const int32_t *restrict sums, size_t pixels, float scale,
+                       float most[2])
+{
+    const fake_sums own = *s;
+    const size_t n = own.channels;
+    ends_so_far w;
+    ends_begin(&w);
+    for (size_t p = 0; p < pixels; p++, sums += n) {
+        size_t i = 0;
+        for (; i + LANES <= n; i += LANES)
+            for (int k = 0; k < LANES; k++)
+                ends_see(&w, k, held_value(&own, (float)sums[i + (size_t)k] *
+                                                     own.mult[i + (size_t)k]));
+        for (; i < n; i++)
+            ends_see(&w, 0, held_value(&own, (float)sums[i] * own.mult[i]));
+    }
+    ends_close(&w, scale, most);
+}
+
 extern const fake_vec OWN(fake_vec);
 const fake_vec OWN(fake_vec) = {
 #if defined(__AVX512F__)
@@ -199,4 +264,6 @@ const fake_vec OWN(fake_vec) = {
     .grad_add = grad_add,
     .grad_row = grad_row,
     .grad_sums = grad_sums,
+    .range = range,
+    .range_sums = range_sums,
 };

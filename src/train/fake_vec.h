@@ -39,6 +39,11 @@ typedef struct fake_vec {
     /* As grad for `pixels` rows of s->channels sums. */
     double (*grad_sums)(const fake_sums *s, const int32_t *sums, const float *dy, size_t pixels,
                         fake_ends e, float *dx);
+    /* Raises most[0] to the largest of -x, most[1] to that of x; NaN counts nothing. */
+    void (*range)(const float *x, size_t n, float most[2]);
+    /* The same for the values, between floor and ceiling, behind `pixels` rows of sums. */
+    void (*range_sums)(const fake_sums *s, const int32_t *sums, size_t pixels, float scale,
+                       float most[2]);
 } fake_vec;
 
 /* The best that this machine has and RUNG_CPU allows. */

@@ -167,13 +167,16 @@ static rung_status fill(params *p, const graph *g, rung_error *err)
 {
     if (!(p->data = arena_zero(p->mem, p->total + 1, sizeof *p->data)))
         return out_of_memory(p->total * sizeof *p->data, err);
-    for (size_t i = 0; i < p->n; i++)
-        memcpy(p->data + p->list[i].first, g->values[p->list[i].value].constant->data,
-               p->list[i].count * sizeof *p->data);
+    for (size_t i = 0; i < p->n; i++) {
+        const tensor *t = g->values[p->list[i].value].constant;
+        for (size_t k = 0; k < p->list[i].count; k++)
+            p->data[p->list[i].first + k] = (float)tensor_get(t, k);
+    }
     return RUNG_OK;
 }
 
-rung_status params_create(const graph *g, params **out, rung_error *err)
+rung_status params_create_with(const graph *g, const int *zeros, size_t n_zeros, params **out,
+                               rung_error *err)
 {
     collector c = { .g = g };
     arena *mem = arena_new(), *scratch = arena_new();
@@ -188,8 +191,11 @@ rung_status params_create(const graph *g, params **out, rung_error *err)
     }
     if (!p || !scratch || !p->list || !p->at)
         st = out_of_memory(g->n_values, err);
-    if (st == RUNG_OK && (st = collect(&c, scratch, err)) == RUNG_OK &&
-        (st = list_params(p, &c, err)) == RUNG_OK)
+    if (st == RUNG_OK)
+        st = collect(&c, scratch, err);
+    for (size_t i = 0; st == RUNG_OK && i < n_zeros; i++)
+        c.kind[zeros[i]] = PARAM_STATE;
+    if (st == RUNG_OK && (st = list_params(p, &c, err)) == RUNG_OK)
         st = fill(p, g, err);
     if (st == RUNG_OK && p->n == 0)
         st = fail(err, RUNG_EARGUMENT, "the model has no float32 weights that could be trained%s",
@@ -201,6 +207,11 @@ rung_status params_create(const graph *g, params **out, rung_error *err)
     else
         arena_free(mem);
     return st;
+}
+
+rung_status params_create(const graph *g, params **out, rung_error *err)
+{
+    return params_create_with(g, NULL, 0, out, err);
 }
 
 void params_free(params *p)
@@ -229,9 +240,8 @@ rung_status params_apply(const params *p, const float *data, const graph *g, gra
     *out = NULL;
     for (size_t i = 0; st == RUNG_OK && i < p->n; i++) {
         const param *a = &p->list[i];
-        tensor now = *copy->values[a->value].constant;
-        now.data = (void *)(data + a->first);
-        if (!(copy->values[a->value].constant = tensor_copy(copy->mem, &now)))
+        const tensor *was = copy->values[a->value].constant;
+        if (!(copy->values[a->value].constant = fake_constant(copy->mem, was, data + a->first)))
             st = out_of_memory(a->count * sizeof *data, err);
     }
     if (st == RUNG_OK)

@@ -11,7 +11,7 @@ typedef enum param_kind {
     PARAM_NORM,         /* scale and bias of a normalization */
     PARAM_WEIGHT_SCALE, /* the step size of a weight's FakeQuantize */
     PARAM_ACT_SCALE,    /* of an activation's */
-    PARAM_STATE,        /* has no gradient: running means and variances, observed ranges */
+    PARAM_STATE,        /* has no gradient: running means and variances, zero points that move */
 } param_kind;
 
 typedef struct param {
@@ -33,6 +33,9 @@ typedef struct params {
 
 /* All that training may change in g (float or prepared, qat.h), with g's values. */
 rung_status params_create(const graph *g, params **out, rung_error *err);
+/* And these zero points, value ids of uint8 or int8 constants, as whole numbers: PARAM_STATE. */
+rung_status params_create_with(const graph *g, const int *zeros, size_t n_zeros, params **out,
+                               rung_error *err);
 void        params_free(params *p);
 /* By value id, for qat_convert and for writing back: pointers into data, NULL elsewhere. */
 rung_status params_by_value(const params *p, const float *data, arena *mem,

@@ -149,7 +149,11 @@ static rung_status end_epoch(run *r, rung_error *err)
 
 static rung_status freeze_when_due(run *r, rung_error *err)
 {
-    const size_t from = r->opt->freeze_statistics;
+    const size_t from = r->opt->freeze_statistics, until = r->opt->freeze_scales;
+    const rung_status st = until && r->at.epoch >= until ? trainer_freeze_scales(r->t, err)
+                                                         : RUNG_OK;
+    if (st != RUNG_OK)
+        return st;
     return from && r->at.epoch + 1 >= from ? trainer_freeze_statistics(r->t, err) : RUNG_OK;
 }
 
@@ -210,6 +214,9 @@ static rung_status open_trainer(run *r, rung_error *err)
     opt.batch = r->own_batch;
     set_schedule(r, &opt.optimizer);
     st = trainer_create(r->g, r->teacher, &opt, &r->t, err);
+    if (st == RUNG_OK && r->opt->freeze_scales && trainer_scales(r->t) != RUNG_SCALES_OBSERVED)
+        return fail(err, RUNG_EARGUMENT, "scales that are not observed do not freeze: leave "
+                    "freeze_scales out, or let them be observed");
     return st == RUNG_OK ? augmenter_create(&r->opt->augment, r->opt->seed, &r->a, err) : st;
 }
 

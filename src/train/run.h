@@ -16,6 +16,7 @@ typedef struct train_options {
     /* Float training with statistics of the batch: from this epoch on (from 1; 0: never) the
      * running ones are used, as in the deployed model. */
     size_t          freeze_statistics;
+    size_t          freeze_scales; /* observed scales stay after so many epochs; 0: never */
     uint64_t        seed;
     const char     *checkpoint; /* a folder, made where it is missing; NULL: none are written */
     bool            resume;     /* goes on from the checkpoint, where there is one */

@@ -1,6 +1,7 @@
 /* Making a tape, and its border. */
 #include "train/tape.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -75,6 +76,9 @@ static rung_status make_arrays(tape *t, rung_error *err)
         !t->batch_of || !t->stack || !t->pair_at || !t->layouts || !t->inputs ||
         !t->input_cells || !t->outputs || !t->output_values || !t->output_cells ||
         !t->output_grads)
+        return tape_out_of_memory(err);
+    if (t->opt.observe &&
+        !(t->seen = arena_alloc(t->mem, (2 * t->p->n + 1) * sizeof *t->seen)))
         return tape_out_of_memory(err);
     for (size_t v = 0; v < n; v++)
         t->cell_of[v][0] = t->cell_of[v][1] = t->grad[v] = NO_CELL;
@@ -195,7 +199,9 @@ static rung_status make_backward(tape *t, rung_error *err)
         if (st == RUNG_OK)
             st = tape_contribute(t, v, t->output_grads[i], false, err);
     }
-    return st == RUNG_OK ? tape_walk(t, err) : st;
+    if (st == RUNG_OK)
+        st = tape_walk(t, err);
+    return st == RUNG_OK && t->seen ? tape_watch_rest(t, err) : st;
 }
 
 static rung_status make_steps(tape *t, rung_error *err)
@@ -347,8 +353,15 @@ rung_status tape_backward(tape *t, const float *data, float *grad, rung_error *e
 {
     if (t->prepared && !t->e)
         return fail(err, RUNG_EARGUMENT, "there was no forward run to go back from");
+    for (size_t i = 0; t->seen && i < 2 * t->p->n; i++)
+        t->seen[i] = -INFINITY;
     tape_bind(t, data, grad);
     return tape_run_steps(t, t->n_forward, t->n_steps, err);
+}
+
+const float *tape_seen(const tape *t)
+{
+    return t->seen;
 }
 
 size_t tape_bytes(const tape *t)

@@ -31,6 +31,9 @@ typedef struct tape_options {
     /* Otherwise the gradients of scales are 0; that of a graph input's always is: the data's range
      * is known, and the gradient of the data would cost as much as a layer. */
     bool learn_act_scales, learn_weight_scales;
+    /* [p->n]: scales whose pairs' values are to be ranged in the backward walk (tape_seen); NULL:
+     * none. Read while the tape is made. */
+    const bool *observe;
 } tape_options;
 
 /* g and p are read during the tape's life. RUNG_EUNSUPPORTED names a node without a gradient that
@@ -56,5 +59,9 @@ float *tape_output_grad(const tape *t, int i);
 rung_status tape_forward(tape *t, const float *data, bool changed, float *state, rung_error *err);
 /* Adds dL/dparameter to grad: [p->total]. */
 rung_status tape_backward(tape *t, const float *data, float *grad, rung_error *err);
+/* [2 p->n], of the last backward walk: of a scale that is observed the largest of -x and the
+ * largest of x over all values x that its pairs quantize, of others -infinity. NULL where none
+ * is. */
+const float *tape_seen(const tape *t);
 
 #endif

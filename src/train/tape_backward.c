@@ -251,7 +251,7 @@ rung_status tape_walk(tape *t, rung_error *err)
         const node *n = &t->g->nodes[i];
         if (n->dead || !has_gradient(t, n))
             continue;
-        const pair *q = tape_pair_of(t, n);
+        pair *q = tape_pair_of(t, n);
         st = q ? tape_pair_backward(t, q, err) : node_backward(t, n, err);
         st = tape_label(t, n, st, err);
     }

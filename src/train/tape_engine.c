@@ -37,7 +37,7 @@ static rung_status make_engine(tape *t, const float *data, rung_error *err)
     for (int i = 0; i < t->n_inputs; i++)
         dims[i] = t->inputs[i].dims;
     if ((st = params_by_value(t->p, data, mem, &by_value, err)) != RUNG_OK ||
-        (st = qat_convert(t->g, by_value, &t->converted, err)) != RUNG_OK ||
+        (st = qat_convert_shared(t->g, by_value, &t->converted, err)) != RUNG_OK ||
         (st = mark_extra(t, t->converted, err)) != RUNG_OK)
         goto done;
     const engine_options opt = {.n_threads = team_size(t->threads),

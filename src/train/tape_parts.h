@@ -62,6 +62,9 @@ typedef struct pair {
     int    scale;       /* value id: a parameter, or a constant */
     int    lo, hi;      /* ends of the codes less the zero point */
     int    zero;        /* in the form that the engine stores */
+    int    moving;      /* value id: a zero point that is a parameter, and then lo, hi and zero are
+                         * as for zero point 0; -1: none */
+    bool   watched;     /* the range of x is taken by a step of the walk */
     bool   weight;      /* x is a parameter */
     bool   kept;        /* the engine keeps the codes */
     size_t outer, channels, inner; /* x around the axis of the scales; channels = 1: one scale */
@@ -116,6 +119,8 @@ struct tape {
     int n_inputs, n_outputs;
     int *input_cells, *output_values, *output_cells, *output_grads;
     tensor *inputs, *outputs;
+
+    float *seen; /* tape_seen */
 
     struct moment *moments; /* BatchNormalizations whose running statistics move */
     size_t n_moments, cap_moments;
@@ -188,7 +193,13 @@ pair *tape_pair_behind(const tape *t, int v);
 /* Makes q->y: the codes are kept, or q->x has a cell. */
 rung_status tape_dequantize(tape *t, const pair *q, rung_error *err);
 /* From the gradient of q->y to those of q->x and of the scale. */
-rung_status tape_pair_backward(tape *t, const pair *q, rung_error *err);
+rung_status tape_pair_backward(tape *t, pair *q, rung_error *err);
+/* Where q's step puts the range of its values, which it is then to take; NULL: nowhere. */
+float *tape_watch(const tape *t, pair *q);
+/* Steps for the pairs that are observed and have none on the walk. */
+rung_status tape_watch_rest(tape *t, rung_error *err);
+/* The cell of the zero point that moves; NO_CELL: none. */
+rung_status tape_moving_zero(tape *t, const pair *q, int *out, rung_error *err);
 /* Where the gradient of q's scale is added up; NO_CELL: not wanted. */
 rung_status tape_scale_grad(tape *t, const pair *q, int *out, rung_error *err);
 
@@ -198,7 +209,7 @@ rung_status tape_find_product(tape *t, pair *q, rung_error *err);
 /* The same product of the present engine. */
 rung_status tape_renew_product(const tape *t, product *p, rung_error *err);
 /* As tape_pair_backward, from the exact sums to the gradient of q->product->y. */
-rung_status tape_product_backward(tape *t, const pair *q, rung_error *err);
+rung_status tape_product_backward(tape *t, pair *q, rung_error *err);
 
 /* --- tape_engine.c ---------------------------------------------------------------------------- */
 /* Makes the engine of the parameters as they are, and learns which codes it keeps. */

@@ -77,10 +77,11 @@ typedef struct product_step {
     const product *p;
     fake_ends      ends;
     float          grad_scale;
+    float         *seen; /* NULL: not observed */
     size_t         kernel_bytes; /* of scratch: the kernel's own; the sums of an image follow */
 } product_step;
 
-/* Buffers: dy, scale, dx, dscale (NULL: not wanted). */
+/* Buffers: dy, scale, dx, dscale (NULL: not wanted), zero point (NULL: does not move). */
 static void run_product(const step *s, void *const *bufs, void *scratch, int thread, int n_threads)
 {
     const product_step *f = s->params;
@@ -93,19 +94,23 @@ static void run_product(const step *s, void *const *bufs, void *scratch, int thr
     const fake_sums k = {.channels = channels, .mult = c->q.mult, .floor = floor,
                          .ceiling = f->p->ceiling / scale,
                          .passes = f->p->relu ? FLT_MIN : floor};
+    const float zero = bufs[4] ? *(const float *)bufs[4] : 0;
+    const fake_ends ends = {f->ends.lo - zero, f->ends.hi - zero};
     int32_t *sums = (int32_t *)((unsigned char *)scratch + f->kernel_bytes);
     double sum = 0;
     for (size_t i = 0; i < (size_t)c->shape.batch; i++) {
         c->kernel->run_sums(&image, c->packed, f->p->now.x + i * in, c->x_zero, sums, scratch, 0,
                             1);
         sum += fake_vec_pick()->grad_sums(&k, sums, (const float *)bufs[0] + i * out, pixels,
-                                           f->ends, (float *)bufs[2] + i * out);
+                                           ends, (float *)bufs[2] + i * out);
+        if (f->seen)
+            fake_vec_pick()->range_sums(&k, sums, pixels, scale, f->seen);
     }
     if (bufs[3])
         *(float *)bufs[3] += (float)sum * f->grad_scale;
 }
 
-static rung_status make_step(tape *t, const pair *q, step *s, rung_error *err)
+static rung_status make_step(tape *t, pair *q, step *s, rung_error *err)
 {
     const conv_step *c = q->product->now.step;
     const size_t pixels = (size_t)c->shape.out_h * (size_t)c->shape.out_w;
@@ -115,6 +120,7 @@ static rung_status make_step(tape *t, const pair *q, step *s, rung_error *err)
     *f = (product_step){.p = q->product,
                         .ends = {(float)q->lo, (float)q->hi},
                         .grad_scale = q->grad_scale,
+                        .seen = tape_watch(t, q),
                         .kernel_bytes = (c->kernel->scratch_size(&c->shape) + 63) / 64 * 64};
     *s = (step){.kernel = "fake_quantize_grad sums",
                 .run = run_product,
@@ -126,11 +132,11 @@ static rung_status make_step(tape *t, const pair *q, step *s, rung_error *err)
     return RUNG_OK;
 }
 
-rung_status tape_product_backward(tape *t, const pair *q, rung_error *err)
+rung_status tape_product_backward(tape *t, pair *q, rung_error *err)
 {
     const bool last = t->home[q->codes];
     step s;
-    int cells[4];
+    int cells[5];
     rung_status st = make_step(t, q, &s, err);
     if (st == RUNG_OK)
         st = tape_grad(t, q->y, last, &cells[0], err);
@@ -141,6 +147,8 @@ rung_status tape_product_backward(tape *t, const pair *q, rung_error *err)
     if (st == RUNG_OK)
         st = tape_scale_grad(t, q, &cells[3], err);
     if (st == RUNG_OK)
-        st = tape_add(t, &s, NULL, cells, 4, 2, NULL, err);
+        st = tape_moving_zero(t, q, &cells[4], err);
+    if (st == RUNG_OK)
+        st = tape_add(t, &s, NULL, cells, 5, 2, NULL, err);
     return st == RUNG_OK ? tape_contribute(t, q->product->y, cells[2], last, err) : st;
 }

@@ -65,13 +65,19 @@ static rung_status connect(const trainer *t, lane *l, rung_error *err)
     return RUNG_OK;
 }
 
+static const bool *watched_scales(const trainer *t)
+{
+    return t->observers && !t->frozen ? observers_watched(t->observers) : NULL;
+}
+
 static rung_status lane_open(const trainer *t, lane *l, int n_threads, rung_error *err)
 {
-    const bool learn = t->opt.scales == SCALES_LEARNED;
+    const bool learn = t->opt.scales == RUNG_SCALES_LEARNED;
     const tape_options opt = { .batch = t->opt.chunk, .n_threads = n_threads,
                                .batch_stats = t->opt.batch_stats, .momentum = t->opt.momentum,
                                .extra = t->watch.extra, .n_extra = t->watch.n_extra,
-                               .learn_act_scales = learn, .learn_weight_scales = learn };
+                               .learn_act_scales = learn, .learn_weight_scales = learn,
+                               .observe = watched_scales(t) };
     rung_status st = tape_create(t->g, t->p, &opt, &l->t, err);
     l->stale = true;
     if (st == RUNG_OK && !(l->grad = mem_alloc(t->p->total * sizeof *l->grad)))
@@ -105,10 +111,27 @@ static rung_status open_lanes(trainer *t, rung_error *err)
 
 /* --- making one ------------------------------------------------------------------------------- */
 
+/* Observed scales want a graph of their own. */
+static rung_status make_params(trainer *t, rung_error *err)
+{
+    if (t->opt.scales == RUNG_SCALES_DEFAULT)
+        t->opt.scales = qat_scales_of(t->g);
+    if (!t->prepared)
+        t->opt.scales = RUNG_SCALES_FIXED;
+    if (t->opt.scales != RUNG_SCALES_OBSERVED)
+        return params_create(t->g, &t->p, err);
+    const rung_status st = observers_create(t->g, &t->observers, &t->p, err);
+    if (st != RUNG_OK)
+        return st;
+    t->g = observers_graph(t->observers);
+    t->seen = mem_alloc((2 * t->p->n + 1) * sizeof *t->seen);
+    return t->seen ? RUNG_OK : out_of_memory(2 * t->p->n, err);
+}
+
 static rung_status make(trainer *t, const graph *teacher, rung_error *err)
 {
     rung_status st;
-    if ((st = params_create(t->g, &t->p, err)) != RUNG_OK ||
+    if ((st = make_params(t, err)) != RUNG_OK ||
         (st = optimizer_create(t->p, &t->opt.optimizer, &t->o, err)) != RUNG_OK ||
         (st = watch_outputs(t->g, teacher, &t->opt, t->mem, &t->watch, err)) != RUNG_OK ||
         (st = chunk_size(t->g, &t->opt, &t->opt.chunk, err)) != RUNG_OK)
@@ -157,6 +180,8 @@ void trainer_free(trainer *t)
     graph_free(t->watch.teacher);
     optimizer_free(t->o);
     params_free(t->p);
+    observers_free(t->observers);
+    mem_free(t->seen);
     mem_free(t->grad);
     mem_free(t->before);
     mem_free(t->state);
@@ -173,6 +198,15 @@ rung_status trainer_freeze_statistics(trainer *t, rung_error *err)
     t->opt.chunk = 0;
     const rung_status st = chunk_size(t->g, &t->opt, &t->opt.chunk, err);
     return st == RUNG_OK ? open_lanes(t, err) : st;
+}
+
+rung_status trainer_freeze_scales(trainer *t, rung_error *err)
+{
+    if (!t->observers || t->frozen)
+        return RUNG_OK;
+    t->frozen = true;
+    close_lanes(t);
+    return open_lanes(t, err);
 }
 
 /* --- a chunk ---------------------------------------------------------------------------------- */
@@ -203,12 +237,26 @@ batch batch_part(const batch *b, size_t first, size_t n, batch_input *inputs)
                     .labels = b->labels ? b->labels + first : NULL };
 }
 
+/* The samples behind those of the part are its last, over and over: ranges are then those of the
+ * part. Their loss has no gradient. */
+static void repeat_last(const batch *part, const tensor *t)
+{
+    const size_t samples = t->rank > 0 ? (size_t)t->dims[0] : 0;
+    const size_t size = samples ? dtype_bytes(t->type, tensor_count(t) / samples) : 0;
+    char *data = t->data;
+    for (size_t i = part->n; i < samples; i++)
+        memcpy(data + i * size, data + (part->n - 1) * size, size);
+}
+
 static rung_status forward(const job *j, lane *l, const batch *part, rung_error *err)
 {
     trainer *t = j->t;
     rung_status st = RUNG_OK;
-    for (int i = 0; i < t->g->n_inputs && st == RUNG_OK; i++)
+    for (int i = 0; i < t->g->n_inputs && st == RUNG_OK; i++) {
         st = batch_feed(part, t->g, i, tape_input(l->t, i), err);
+        if (st == RUNG_OK && watched_scales(t))
+            repeat_last(part, tape_input(l->t, i));
+    }
     if (st == RUNG_OK)
         st = tape_forward(l->t, t->p->data, l->stale, t->opt.batch_stats ? t->state : NULL, err);
     l->stale = l->stale && st != RUNG_OK;
@@ -249,6 +297,9 @@ static void add(const job *j, const lane *l)
     const float *restrict from = l->grad;
     for (size_t i = 0; i < j->t->p->total; i++)
         to[i] += from[i];
+    const float *seen = tape_seen(l->t);
+    for (size_t i = 0; seen && i < 2 * j->t->p->n; i++)
+        j->t->seen[i] = fmaxf(j->t->seen[i], seen[i]);
 }
 
 static void run_chunks(job *j)
@@ -295,6 +346,7 @@ static rung_status sum_ranks(job *j, rung_error *err)
     rung_status st;
     if ((st = ranks_sum(r, sums, 2, err)) != RUNG_OK ||
         (st = ranks_sum_floats(r, t->grad, t->p->total, err)) != RUNG_OK ||
+        (t->seen && (st = ranks_max_floats(r, t->seen, 2 * t->p->n, err)) != RUNG_OK) ||
         (t->opt.batch_stats &&
          (st = ranks_sum_floats(r, t->state, t->p->total, err)) != RUNG_OK))
         return st;
@@ -333,6 +385,8 @@ static rung_status move(trainer *t, const batch *b, const job *j, step_result *o
     if (st != RUNG_OK)
         return st;
     keep_scales(t);
+    if (watched_scales(t))
+        observers_step(t->observers, t->seen, t->p->data, t->o->average);
     if (t->opt.batch_stats)
         keep_statistics(t);
     for (int i = 0; i < t->n_lanes; i++)
@@ -353,6 +407,8 @@ rung_status trainer_step(trainer *t, const batch *b, const int64_t *mixed, const
         return st;
     memset(t->grad, 0, t->p->total * sizeof *t->grad);
     memcpy(t->state, t->p->data, t->p->total * sizeof *t->state);
+    for (size_t i = 0; t->seen && i < 2 * t->p->n; i++)
+        t->seen[i] = -INFINITY;
     run_chunks(&j);
     if (j.st != RUNG_OK)
         return fail(err, j.st, "step %zu: %s", t->o->step + 1, j.err.message);
@@ -372,6 +428,19 @@ params *trainer_params(trainer *t)
 optimizer *trainer_optimizer(trainer *t)
 {
     return t->o;
+}
+
+rung_scales trainer_scales(const trainer *t)
+{
+    return t->opt.scales;
+}
+
+void trainer_state(const trainer *t, int part, void **data, size_t *size)
+{
+    *data = NULL;
+    *size = 0;
+    if (t->observers)
+        observers_state(t->observers, data, size);
 }
 
 const float *trainer_weights(const trainer *t)

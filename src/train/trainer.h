@@ -17,19 +17,13 @@
 #include "train/loss.h"
 #include "train/optimizer.h"
 
-/* How step sizes and zero points come about. */
-typedef enum scale_mode {
-    SCALES_LEARNED = 0, /* LSQ (Esser 2020) */
-    SCALES_FIXED,       /* as prepare chose them */
-} scale_mode;
-
 typedef struct trainer_options {
     optimizer_options optimizer; /* `total` is wanted: the steps of the whole run */
     loss_options      loss;
     size_t            batch; /* samples of a step, at most: of this process */
     size_t            chunk; /* 0: what keeps a chunk's activations near 1 MiB, at most batch / 4 */
     int               n_threads; /* 0: all processors */
-    scale_mode        scales;
+    rung_scales       scales; /* RUNG_SCALES_DEFAULT: as the graph says (qat_scales_of) */
     bool              batch_stats; /* float graphs: normalize by the batch */
     float             momentum;    /* of running statistics, as in tape.h */
     /* Nagel 2022: the gradient of dampen * sum (w - q(w))^2 over the weights, rising from 0 to its
@@ -67,9 +61,17 @@ batch batch_part(const batch *b, size_t first, size_t n, batch_input *inputs);
 /* From now on normalizations use their running statistics. */
 rung_status trainer_freeze_statistics(trainer *t, rung_error *err);
 
+/* From now on observed scales stay as they are. */
+rung_status trainer_freeze_scales(trainer *t, rung_error *err);
+
 /* The parameters as they are, and the optimizer: for checkpoints. */
 params    *trainer_params(trainer *t);
 optimizer *trainer_optimizer(trainer *t);
+/* How scales are trained, no default; of a float graph fixed. */
+rung_scales trainer_scales(const trainer *t);
+/* What else a checkpoint must hold: part 0, 1, ...; *size = 0: nothing. */
+enum { TRAINER_STATES = 1 };
+void        trainer_state(const trainer *t, int part, void **data, size_t *size);
 /* The parameters to be used: the average, where one is kept. */
 const float *trainer_weights(const trainer *t);
 size_t       trainer_chunk(const trainer *t);

@@ -3,6 +3,7 @@
 #define RUNG_TRAIN_TRAINER_PARTS_H
 
 #include "engine/engine.h"
+#include "train/observe.h"
 #include "train/tape.h"
 #include "train/trainer.h"
 
@@ -37,6 +38,8 @@ struct trainer {
     const graph    *g;
     trainer_options opt;
     bool            prepared;
+    observers      *observers; /* NULL: scales are not observed */
+    bool            frozen;    /* observed scales stay */
     params         *p;
     optimizer      *o;
     watch_list      watch;
@@ -44,6 +47,7 @@ struct trainer {
     int             n_lanes;
     float          *grad;  /* [p->total]: the sum */
     float          *state; /* [p->total]: running statistics of the step; NULL: none */
+    float          *seen;  /* [2 p->n]: ranges of the batch (tape_seen); NULL: none */
     float          *before; /* [p->total]: parameters before the step */
     int            *codes;  /* by parameter: of a scale, how many codes its pairs have at most */
 };

@@ -17,6 +17,8 @@ from cli_kit import DIGITS, good, json_of, refused, write_idx
 
 BITS = ['--weight-bits', '4', '--act-bits', '4', '--method', 'none', '--range', 'minmax']
 
+OBSERVED = ['--qconfig', 'fbgemm', '--freeze-scales', '1']
+
 
 @pytest.fixture(scope='session')
 def digits():
@@ -99,17 +101,19 @@ def test_prepared_runs_elsewhere(folder):
     assert error < 0.01, error
 
 
-def test_same_for_any_threads(folder):
+@pytest.mark.parametrize('more', [BITS, OBSERVED], ids=['learned', 'observed'])
+def test_same_for_any_threads(more, folder):
     for n in (1, 2, 3):
-        good(*run_train(folder, folder / f't{n}.onnx', *BITS, '--threads', n, '--augment',
+        good(*run_train(folder, folder / f't{n}.onnx', *more, '--threads', n, '--augment',
                         'crop=2,flip,cutout=4,mixup=0.2', n=300))
     first = (folder / 't1.onnx').read_bytes()
     assert first == (folder / 't2.onnx').read_bytes() == (folder / 't3.onnx').read_bytes()
 
 
-def test_survives_kills(folder):
+@pytest.mark.parametrize('more', [BITS, OBSERVED], ids=['learned', 'observed'])
+def test_survives_kills(more, folder):
     """Killed at random moments and resumed until it ends: the same bytes as without a break."""
-    more = [*BITS, '--augment', 'crop=2,mixup=0.3', '--ema', '0.99', '--checkpoint-seconds', '0.05']
+    more = [*more, '--augment', 'crop=2,mixup=0.3', '--ema', '0.99', '--checkpoint-seconds', '0.05']
     begin = time.monotonic()
     good(*run_train(folder, folder / 'whole.onnx', *more))
     took, numbers, kills = time.monotonic() - begin, random.Random(5), 0
@@ -140,6 +144,40 @@ def test_survives_kills(folder):
     refused(*call, says=['damaged'])
     path.write_bytes(b'short')
     refused(*call, says=['no checkpoint'])
+
+
+def scales_of(path):
+    """Scales and zero points of a file by name, and its metadata."""
+    model = onnx.load(path)
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    pairs = {n.input[1]: [constants[i] for i in n.input[1:3]] for n in model.graph.node
+             if n.op_type == 'QuantizeLinear'}
+    return pairs, {p.key: p.value for p in model.metadata_props}
+
+
+def test_observed_scales(folder):
+    """The presets of QAT observe: what follows the data moves; the model that is deployed says
+    nothing of training."""
+    train, _ = data(folder, 300)
+    base = ['train', DIGITS, '--data', train, '--epochs', 1, '--quiet', '--qconfig', 'x86']
+    ways = {'observed': [], 'fixed': ['--scales', 'fixed'], 'learned': ['--scales', 'learned'],
+            'bits': ['--weight-bits', 4, '--act-bits', 4]}
+    found = {}
+    for name, more in ways.items():
+        good(*base, '-o', folder / f'{name}.onnx', *more)
+        found[name], metadata = scales_of(folder / f'{name}.onnx')
+        assert not {'rung.scales', 'rung.observers', 'rung.prepared'} & set(metadata)
+    for k, fixed in found['fixed'].items():  # the images' range is always 0 to 1
+        assert (found['observed'][k][0] != fixed[0]) == (k != 'image_scale')
+        assert (found['learned'][k][0] != fixed[0]) == (k != 'image_scale')
+    # A prepared file remembers how it was to go on.
+    good(*base, '-o', folder / 'a.onnx', '--prepared', folder / 'p.onnx')
+    assert scales_of(folder / 'p.onnx')[1]['rung.scales'] == 'observed'
+    refused('train', folder / 'p.onnx', '-o', folder / 'b.onnx', '--data', train, '--quiet',
+            '--scales', 'learned', '--freeze-scales', 1, says='observed')
+    (folder / 'q.json').write_text('{"base": "x86", "scales": "fixed"}')
+    good(*base[:-1], folder / 'q.json', '-o', folder / 'json.onnx')
+    assert str(scales_of(folder / 'json.onnx')[0]) == str(found['fixed'])
 
 
 def test_without_labels(folder):
@@ -181,7 +219,9 @@ def test_mistakes(folder):
             (['--schedule', 'up'], 'cosine'), (['--distill', 'much'], 'WEIGHT'),
             (['--distill', '1,'], 'WEIGHT'), (['--features', 'r1'], 'WEIGHT:TENSOR'),
             (['--resume'], '--checkpoint'), (['--float', '--act-bits', '4'], '--float'),
-            (['--batch-epochs', '2'], '--float'), (['--momentum', '1'], '--momentum')]:
+            (['--batch-epochs', '2'], '--float'), (['--scales', 'all'], 'observed'),
+            (['--float', '--scales', 'fixed'], '--float'), (['--freeze-scales', '0'], '--freeze'),
+            (['--momentum', '1'], '--momentum')]:
         refused(*base, *more, status=2, says=words)
     for more, words in [
             (['--augment', 'turn'], "'turn'"), (['--augment', 'crop=1.5'], 'crop'),

@@ -177,14 +177,19 @@ def test_albert(tmp_path):
     compare('rxnmapper_albert_mlm.onnx', feeds, 'frozen', tmp_path, untrained=['pos'])
 
 
-@pytest.mark.parametrize('name,shape,bits,steps', [
-    ('cifar10_resnet20_akamaster.onnx', (4, 3, 32, 32), 8, 4),
-    ('cifar10_resnet20_akamaster.onnx', (4, 3, 32, 32), 4, 4),
-    ('mobilenetv2_imagenet.onnx', (2, 3, 224, 224), 8, 3),
-    ('mlperf_tiny_kws_dscnn.onnx', (4, 1, 49, 10), 8, 4),
+@pytest.mark.parametrize('name,shape,bits,steps,observed', [
+    ('cifar10_resnet20_akamaster.onnx', (4, 3, 32, 32), 8, 4, None),
+    ('cifar10_resnet20_akamaster.onnx', (4, 3, 32, 32), 4, 4, None),
+    ('mobilenetv2_imagenet.onnx', (2, 3, 224, 224), 8, 3, None),
+    ('mlperf_tiny_kws_dscnn.onnx', (4, 1, 49, 10), 8, 4, None),
+    ('cifar10_resnet20_akamaster.onnx', (4, 3, 32, 32), 8, 4, 'x86'),
+    ('cifar10_resnet20_akamaster.onnx', (4, 3, 32, 32), 4, 4, 'default'),
+    ('mobilenetv2_imagenet.onnx', (2, 3, 224, 224), 8, 3, 'qnnpack'),
+    ('mlperf_tiny_kws_dscnn.onnx', (4, 1, 49, 10), 8, 4, 'x86'),
 ])
-def test_outputs_in_training_are_deployed(name, shape, bits, steps, tmp_path):
+def test_outputs_in_training_are_deployed(name, shape, bits, steps, observed, tmp_path):
+    """observed: a qconfig whose scales and zero points follow ranges; None: they are learned."""
     np.save(tmp_path / 'x.npy', image(shape, 3))
     lines = run(program('RUNG_TRAIN_RUN'), 'deployed', model_path(name), tmp_path, bits, steps,
-                tmp_path / 'x.npy').stdout.splitlines()
+                tmp_path / 'x.npy', *([observed] if observed else [])).stdout.splitlines()
     assert lines == [f'step\t{i}\t0' for i in range(steps)]

@@ -195,7 +195,8 @@ static const struct mistake {
     { "{}\n}", "this is not JSON" },
     { "[]", "q.json:1: an object with" },
     { "null", "wanted, not null" },
-    { "{\n\n\"bas\": \"x86\"}", "q.json:3: bas: there is no such key; keys here are base, rules" },
+    { "{\n\n\"bas\": \"x86\"}", "q.json:3: bas: there is no such key; keys here are base, "
+      "scales, rules" },
     { "{\"base\": \"x86\",\n\"base\": \"ort\"}", "q.json:2: base: the key is there twice" },
     { "{\n\"base\": \"x87\"}", "q.json:2: base: there is no preset \"x87\"; presets are default" },
     { "{\n\"base\":\n8}", "q.json:2: base: a preset's name is wanted, not a number" },

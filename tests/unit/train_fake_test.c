@@ -152,6 +152,36 @@ static void check_sums(const fake_vec *v, problem *p, size_t channels, int clamp
         assert_true(p->dx[i] == p->want[i]);
 }
 
+static void check_range(const fake_vec *v, problem *p)
+{
+    float want[2] = {-INFINITY, -INFINITY}, got[2] = {-INFINITY, -INFINITY};
+    for (size_t i = 0; i < p->n; i++) {
+        want[0] = fmaxf(want[0], -p->x[i]);
+        want[1] = fmaxf(want[1], p->x[i]);
+    }
+    v->range(p->x, p->n / 2, got);
+    v->range(p->x + p->n / 2, p->n - p->n / 2, got);
+    assert_true(got[0] == want[0] && got[1] == want[1]);
+}
+
+static void check_range_sums(const fake_vec *v, problem *p, size_t channels, bool clamp)
+{
+    static int32_t sums[MOST];
+    const size_t pixels = p->n / channels;
+    const fake_sums s = {channels, p->scale, clamp ? 0 : -INFINITY,
+                         clamp ? p->ends.hi / 2 : INFINITY, -INFINITY};
+    float want[2] = {-INFINITY, -INFINITY}, got[2] = {-INFINITY, -INFINITY};
+    for (size_t i = 0; i < pixels * channels; i++) {
+        sums[i] = (int32_t)rng_below(&p->r, 1000) - 500;
+        const float t = (float)sums[i] * p->scale[i % channels];
+        const float held = fminf(fmaxf(t, s.floor), s.ceiling) * p->scale[1];
+        want[0] = fmaxf(want[0], -held);
+        want[1] = fmaxf(want[1], held);
+    }
+    v->range_sums(&s, sums, pixels, p->scale[1], got);
+    assert_true(got[0] == want[0] && got[1] == want[1]);
+}
+
 static void loops_follow_the_formulas(void **state)
 {
     static problem p;
@@ -173,6 +203,8 @@ static void loops_follow_the_formulas(void **state)
             }
             make(&p, seed);
             check_grad_row(v, &p);
+            check_range(v, &p);
+            check_range_sums(v, &p, 1 + (size_t)rng_below(&p.r, CHANNELS), seed % 2);
             check_sums(v, &p, 1 + (size_t)rng_below(&p.r, CHANNELS), (int)(seed % 3));
         }
     }

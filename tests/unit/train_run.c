@@ -6,11 +6,12 @@
  * parameter to DIR/grad_K.npy and moved running statistics to DIR/state_K.npy, and prints a line
  * "K <tab> name" for each. float: BatchNormalization by the batch's statistics.
  *
- *     train_run deployed MODEL DIR BITS STEPS FILE.npy
+ *     train_run deployed MODEL DIR BITS STEPS FILE.npy [QCONFIG]
  *
  * prepares the model with FILE.npy as data, trains STEPS steps on its first samples with random
  * gradients of the outputs, and prints after each how many bytes of the outputs differ from those
- * of the converted model, written, read and run anew. */
+ * of the converted model, written, read and run anew. With a QCONFIG scales are observed, and the
+ * parameters are those of the graph of the observers. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@
 #include "graph/rewrite.h"
 #include "onnx/onnx.h"
 #include "quant/qat.h"
+#include "train/observe.h"
 #include "train/tape.h"
 
 typedef struct session {
@@ -31,6 +33,7 @@ typedef struct session {
     graph  *g;
     params *p;
     tape   *t;
+    observers *o; /* NULL: none */
     tensor *inputs;
     const int64_t **dims;
     float  *data, *grad;
@@ -74,10 +77,11 @@ static rung_status make_tape(session *s, bool batch_stats, rung_error *err)
 {
     const tape_options opt = {.batch = (size_t)s->inputs[0].dims[0], .input_dims = s->dims,
                               .n_threads = 2, .batch_stats = batch_stats,
-                              .learn_act_scales = true, .learn_weight_scales = true};
-    rung_status st = params_create(s->g, &s->p, err);
+                              .learn_act_scales = !s->o, .learn_weight_scales = !s->o,
+                              .observe = s->o ? observers_watched(s->o) : NULL};
+    rung_status st = s->o ? RUNG_OK : params_create(s->g, &s->p, err);
     if (st == RUNG_OK)
-        st = tape_create(s->g, s->p, &opt, &s->t, err);
+        st = tape_create(s->o ? observers_graph(s->o) : s->g, s->p, &opt, &s->t, err);
     if (st != RUNG_OK)
         return st;
     s->data = arena_copy(s->mem, s->p->data, s->p->total * sizeof(float));
@@ -95,6 +99,7 @@ static void end(session *s)
 {
     tape_free(s->t);
     params_free(s->p);
+    observers_free(s->o);
     graph_free(s->g);
     arena_free(s->mem);
 }
@@ -154,7 +159,8 @@ static rung_status gradients(session *s, int argc, char **argv, rung_error *err)
 
 /* --- deployed --------------------------------------------------------------------------------- */
 
-static rung_status prepare(session *s, const char *file, int bits, rung_error *err)
+static rung_status prepare_model(session *s, const char *file, int bits, const char *qconfig,
+                                 rung_error *err)
 {
     const dataset_options data_opt = {.n_workers = 1};
     rung_quant_options opt = RUNG_QUANT_OPTIONS;
@@ -164,6 +170,7 @@ static rung_status prepare(session *s, const char *file, int bits, rung_error *e
     opt.quiet = true;
     opt.methods = RUNG_METHOD_NONE;
     opt.weight_bits = opt.act_bits = bits;
+    opt.qconfig = qconfig;
     rung_status st = diag ? RUNG_OK : fail_memory(err, "remarks", 1);
     if (st == RUNG_OK)
         st = dataset_open(arena_printf(s->mem, "npy:%s", file), &data_opt, &d, err);
@@ -173,6 +180,8 @@ static rung_status prepare(session *s, const char *file, int bits, rung_error *e
         graph_free(s->g);
         s->g = made;
     }
+    if (st == RUNG_OK && qconfig)
+        st = observers_create(s->g, &s->o, &s->p, err);
     dataset_free(d);
     diagnostics_free(diag);
     return st;
@@ -187,7 +196,8 @@ static rung_status deploy(const session *s, const char *dir, size_t *differing, 
     const char *path = arena_printf(s->mem, "%s/converted.onnx", dir);
     const engine_options opt = {.n_threads = 2, .input_dims = s->dims};
     rung_status st = params_by_value(s->p, s->data, s->mem, &by_value, err);
-    if (st != RUNG_OK || (st = qat_convert(s->g, by_value, &g, err)) != RUNG_OK ||
+    const graph *prepared = s->o ? observers_graph(s->o) : s->g;
+    if (st != RUNG_OK || (st = qat_convert(prepared, by_value, &g, err)) != RUNG_OK ||
         (st = onnx_write_file(g, path, false, err)) != RUNG_OK ||
         (st = onnx_read_file(path, &again, err)) != RUNG_OK ||
         (st = engine_create(again, &opt, &e, err)) != RUNG_OK)
@@ -237,7 +247,7 @@ static rung_status deployed(session *s, int argc, char **argv, rung_error *err)
     rng_seed(&r, 1);
     rung_status st = read_model(s, argv[2], err);
     if (st == RUNG_OK)
-        st = prepare(s, argv[6], bits, err);
+        st = prepare_model(s, argv[6], bits, argc > 7 ? argv[7] : NULL, err);
     char *named = st == RUNG_OK
                       ? arena_printf(s->mem, "%s=%s", s->g->values[s->g->inputs[0]].name, argv[6])
                       : NULL;
@@ -256,6 +266,8 @@ static rung_status deployed(session *s, int argc, char **argv, rung_error *err)
         if (st == RUNG_OK)
             st = tape_backward(s->t, s->data, s->grad, err);
         descend(s, 0.002);
+        if (s->o)
+            observers_step(s->o, tape_seen(s->t), s->data, NULL);
         printf("step\t%d\t%zu\n", step, differing);
     }
     return st;
@@ -268,7 +280,7 @@ int main(int argc, char **argv)
     rung_status st = RUNG_EARGUMENT;
     if (argc >= 6 && strcmp(argv[1], "gradients") == 0)
         st = gradients(&s, argc, argv, &err);
-    else if (argc == 7 && strcmp(argv[1], "deployed") == 0)
+    else if ((argc == 7 || argc == 8) && strcmp(argv[1], "deployed") == 0)
         st = deployed(&s, argc, argv, &err);
     if (st != RUNG_OK)
         fprintf(stderr, "train_run: %s\n", err.message);

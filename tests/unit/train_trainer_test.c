@@ -7,8 +7,9 @@
 #include "data/npy.h"
 #include "measure/measure.h"
 #include "ops/ops.h"
+#include "quant/fake.h"
 #include "quant/qat.h"
-#include "train/trainer.h"
+#include "train/trainer_parts.h"
 
 enum { SAMPLES = 64, SIDE = 8, SAMPLE = SIDE * SIDE, CLASSES = 4 };
 
@@ -81,7 +82,7 @@ static void build(trial *t, bool softmax, bool batch_norm)
     draw(t, &r);
 }
 
-static void prepare(trial *t, int bits)
+static void prepare(trial *t, int bits, const char *qconfig)
 {
     const rung_tensor x = t->input.t;
     const dataset_options data_opt = { .n_workers = 1 };
@@ -91,6 +92,7 @@ static void prepare(trial *t, int bits)
     opt.n_threads = 1;
     opt.methods = RUNG_METHOD_NONE;
     opt.weight_bits = opt.act_bits = bits;
+    opt.qconfig = qconfig;
     assert_ok(npy_write_file("x.npy", &x, err));
     assert_ok(dataset_open("npy:x.npy", &data_opt, &d, err));
     assert_ok(qat_prepare(t->g, d, &opt, &t->prepared, NULL, err));
@@ -103,7 +105,15 @@ static trial *begin(bool softmax, bool batch_norm, int bits)
     assert_non_null(t);
     build(t, softmax, batch_norm);
     if (bits)
-        prepare(t, bits);
+        prepare(t, bits, NULL);
+    return t;
+}
+
+/* Prepared by a preset, for 8 bits. */
+static trial *begin_preset(const char *name)
+{
+    trial *t = begin(false, false, 0);
+    prepare(t, 8, name);
     return t;
 }
 
@@ -157,13 +167,14 @@ static void loss_falls(void **state)
 }
 
 /* The parameters after a few steps of two sizes, by n threads. */
-static float *trained(const trial *t, int n_threads, size_t *total)
+static float *trained(const trial *t, int n_threads, rung_scales scales, size_t *total)
 {
     trainer_options opt = usual();
     trainer *tr;
     step_result s;
     opt.n_threads = n_threads;
     opt.chunk = 8;
+    opt.scales = scales;
     opt.loss.distill = 1;
     assert_ok(trainer_create(t->prepared, t->g, &opt, &tr, err));
     assert_int_equal(trainer_chunk(tr), 8);
@@ -185,33 +196,28 @@ static float *trained(const trial *t, int n_threads, size_t *total)
 static void threads_do_not_matter(void **state)
 {
     (void)state;
-    trial *t = begin(false, false, 4);
-    size_t total, other;
-    float *one = trained(t, 1, &total);
-    for (int n = 2; n <= 4; n++) {
-        float *more = trained(t, n, &other);
-        assert_int_equal(total, other);
-        assert_memory_equal(one, more, total * sizeof *one);
-        free(more);
+    static const rung_scales ways[] = { RUNG_SCALES_LEARNED, RUNG_SCALES_OBSERVED };
+    for (int way = 0; way < 2; way++) {
+        trial *t = begin(false, false, 4);
+        size_t total, other;
+        float *one = trained(t, 1, ways[way], &total);
+        for (int n = 2; n <= 4; n++) {
+            float *more = trained(t, n, ways[way], &other);
+            assert_int_equal(total, other);
+            assert_memory_equal(one, more, total * sizeof *one);
+            free(more);
+        }
+        free(one);
+        end(t);
     }
-    free(one);
-    end(t);
 }
 
-/* What the trainer computes is what the converted model gives: the loss of a step with no rate is
- * that of the model that comes out. */
-static void loss_is_the_converted_models(void **state)
+/* The loss and the hits of the converted model, now. */
+static double converted_loss(const trial *t, const trainer *tr, size_t *correct)
 {
-    (void)state;
-    trial *t = begin(false, false, 4);
-    trainer_options opt = usual();
-    trainer *tr;
-    step_result s;
     graph *q;
     engine *e;
-    size_t correct = 0;
-    assert_ok(trainer_create(t->prepared, NULL, &opt, &tr, err));
-    steps(tr, t, 5, NULL);
+    *correct = 0;
     assert_ok(trainer_graph(tr, trainer_weights(tr), true, &q, err));
     assert_ok(engine_for_batch(q, &t->all, 1, NULL, &e, err));
     assert_ok(engine_feed(e, q, &t->all, err));
@@ -226,14 +232,236 @@ static void loss_is_the_converted_models(void **state)
             best = y[i * CLASSES + c] > y[i * CLASSES + best] ? c : best;
         }
         loss += (log(sum) - y[i * CLASSES + t->labels[i]]) / SAMPLES;
-        correct += best == t->labels[i];
+        *correct += best == t->labels[i];
     }
-    assert_ok(trainer_step(tr, &t->all, NULL, NULL, &s, err));
-    assert_int_equal(s.correct, correct);
-    assert_true(fabs(s.loss - loss) < 1e-9 * fabs(loss) + 1e-12);
     engine_free(e);
     graph_free(q);
+    return loss;
+}
+
+/* What the trainer computes is what the converted model gives at each step. */
+static void loss_is_the_converted_models(void **state)
+{
+    (void)state;
+    for (int way = 0; way < 3; way++) {
+        trial *t = way == 0 ? begin(false, false, 4) : begin_preset(way == 1 ? "x86" : "qnnpack");
+        const trainer_options opt = usual();
+        trainer *tr;
+        step_result s;
+        size_t correct;
+        assert_ok(trainer_create(t->prepared, NULL, &opt, &tr, err));
+        assert_int_equal(trainer_scales(tr), way ? RUNG_SCALES_OBSERVED : RUNG_SCALES_LEARNED);
+        for (int i = 0; i < 5; i++) {
+            const double loss = converted_loss(t, tr, &correct);
+            assert_ok(trainer_step(tr, &t->all, NULL, NULL, &s, err));
+            assert_int_equal(s.correct, correct);
+            assert_true(fabs(s.loss - loss) < 1e-9 * fabs(loss) + 1e-12);
+        }
+        trainer_free(tr);
+        end(t);
+    }
+}
+
+/* --- observed scales -------------------------------------------------------------------------- */
+
+static const float *numbers_of(const trainer *t, const char *name)
+{
+    const int v = kit_find(t->g, name);
+    assert_true(v >= 0 && t->p->at[v] >= 0);
+    return t->p->data + t->p->list[t->p->at[v]].first;
+}
+
+static int param_of(const trainer *t, const char *name)
+{
+    return t->p->at[kit_find(t->g, name)];
+}
+
+/* The scale's name of the pair that quantizes this value. */
+static const char *scale_of(const trainer *t, const char *name)
+{
+    const int v = kit_find(t->g, name);
+    for (size_t i = 0; i < t->g->n_nodes; i++)
+        if (!strcmp(t->g->nodes[i].op_type, "QuantizeLinear") && t->g->nodes[i].inputs[0] == v)
+            return t->g->values[t->g->nodes[i].inputs[1]].name;
+    fail_msg("nothing quantizes %s", name);
+    return NULL;
+}
+
+static void ends_of(const float *x, size_t n, size_t inner, size_t channels, size_t c, float out[2])
+{
+    out[0] = INFINITY;
+    out[1] = -INFINITY;
+    for (size_t i = 0; i < n; i++)
+        if (i / inner % channels == c) {
+            out[0] = fminf(out[0], x[i]);
+            out[1] = fmaxf(out[1], x[i]);
+        }
+}
+
+/* The input's range by hand, and a weight's channels, from where they begin: x86 takes 7 bits of
+ * [0, 255] for activations, 255 steps about 0 for weights. */
+static void observed_ranges_follow_the_formulas(void **state)
+{
+    (void)state;
+    enum { STEPS = 6, CHANNELS = 8 };
+    trial *t = begin_preset("x86");
+    const trainer_options opt = usual();
+    trainer *tr;
+    float w[CHANNELS][2], ends[2], x[2];
+    assert_ok(trainer_create(t->prepared, NULL, &opt, &tr, err));
+    const char *input = scale_of(tr, "x"), *weight = scale_of(tr, "c1_w");
+    const float first = *numbers_of(tr, input), zero = *numbers_of(tr, "x_scale_zero");
+    double lo = -(double)first * zero, hi = (double)first * (127 - (double)zero);
+    ends_of(t->x, SAMPLES * SAMPLE, 1, 1, 0, x);
+    for (size_t c = 0; c < CHANNELS; c++)
+        ends_of(numbers_of(tr, "c1_w"), CHANNELS * 9, 9, CHANNELS, c, w[c]);
+    for (int i = 0; i < STEPS; i++) {
+        steps(tr, t, 1, NULL);
+        lo += 0.01 * (x[0] - lo);
+        hi += 0.01 * (x[1] - hi);
+        const double scale = (hi - lo) / 127;
+        assert_true(fabs(*numbers_of(tr, input) - scale) < 1e-5 * scale);
+        assert_true(*numbers_of(tr, "x_scale_zero") == nearbyint(-lo / scale));
+        for (size_t c = 0; c < CHANNELS; c++) {
+            ends_of(numbers_of(tr, "c1_w"), CHANNELS * 9, 9, CHANNELS, c, ends);
+            w[c][0] += 0.01f * (ends[0] - w[c][0]);
+            w[c][1] += 0.01f * (ends[1] - w[c][1]);
+            const float want = fmaxf(-w[c][0], w[c][1]) / 127.5f;
+            assert_true(fabsf(numbers_of(tr, weight)[c] - want) < 1e-5f * want);
+        }
+    }
     trainer_free(tr);
+    end(t);
+}
+
+/* Every activation's scale has a range after a step, no other parameter has one; a Relu's begins
+ * at 0. */
+static void ranges_within_are_seen(void **state)
+{
+    (void)state;
+    trial *t = begin_preset("x86");
+    trainer_options opt = usual();
+    trainer *tr;
+    opt.chunk = 16;
+    assert_ok(trainer_create(t->prepared, NULL, &opt, &tr, err));
+    steps(tr, t, 1, NULL);
+    size_t n = 0;
+    for (size_t i = 0; i < tr->p->n; i++) {
+        const float *seen = tr->seen + 2 * i;
+        const bool is_seen = tr->p->list[i].kind == PARAM_ACT_SCALE;
+        assert_true(is_seen == (isfinite(seen[0]) && isfinite(seen[1])));
+        assert_true(!is_seen || -seen[0] <= seen[1]);
+        n += is_seen;
+    }
+    assert_true(n >= 4);
+    const float *relu = tr->seen + 2 * param_of(tr, scale_of(tr, "r1_out"));
+    assert_true(relu[0] == 0 && relu[1] > 1);
+    trainer_free(tr);
+    end(t);
+}
+
+static void frozen_scales_stay(void **state)
+{
+    (void)state;
+    trial *t = begin_preset("fbgemm");
+    const trainer_options opt = usual();
+    trainer *tr;
+    assert_ok(trainer_create(t->prepared, NULL, &opt, &tr, err));
+    steps(tr, t, 3, NULL);
+    assert_ok(trainer_freeze_scales(tr, err));
+    const params *p = trainer_params(tr);
+    float *before = malloc(p->total * sizeof *before);
+    assert_non_null(before);
+    memcpy(before, p->data, p->total * sizeof *before);
+    steps(tr, t, 3, NULL);
+    for (size_t i = 0; i < p->n; i++) {
+        const param *a = &p->list[i];
+        const bool stays = a->kind != PARAM_WEIGHT && a->kind != PARAM_BIAS;
+        assert_int_equal(!memcmp(before + a->first, p->data + a->first, a->count * sizeof(float)),
+                         stays);
+    }
+    free(before);
+    trainer_free(tr);
+    end(t);
+}
+
+/* A trainer that takes over parameters, optimizer and state does what the first one does. */
+static void hand_over(trainer *from, trainer *to)
+{
+    float **a[3], **b[3];
+    const size_t n_bytes = trainer_params(to)->total * sizeof(float);
+    const size_t n = optimizer_state(trainer_optimizer(from), a);
+    size_t n_states = 0;
+    assert_int_equal(optimizer_state(trainer_optimizer(to), b), n);
+    for (size_t i = 0; i < n; i++)
+        memcpy(*b[i], *a[i], n_bytes);
+    trainer_optimizer(to)->step = trainer_optimizer(from)->step;
+    memcpy(trainer_params(to)->data, trainer_params(from)->data, n_bytes);
+    for (int i = 0; i < TRAINER_STATES; i++) {
+        void *x, *y;
+        size_t size, other;
+        trainer_state(from, i, &x, &size);
+        trainer_state(to, i, &y, &other);
+        assert_true(size == other);
+        if (size)
+            memcpy(y, x, size);
+        n_states += size > 0;
+    }
+    assert_true(n_states > 0);
+}
+
+static void expect_same(const trainer *a, const trainer *b)
+{
+    const size_t n_bytes = a->p->total * sizeof(float);
+    assert_memory_equal(a->p->data, b->p->data, n_bytes);
+    assert_memory_equal(trainer_weights(a), trainer_weights(b), n_bytes);
+}
+
+static void observed_scales_go_on(void **state)
+{
+    (void)state;
+    trial *t = begin_preset("x86");
+    trainer_options opt = usual();
+    trainer *one, *resumed;
+    opt.optimizer.ema = 0.9f;
+    assert_ok(trainer_create(t->prepared, NULL, &opt, &one, err));
+    opt.n_threads = 2;
+    assert_ok(trainer_create(t->prepared, NULL, &opt, &resumed, err));
+    steps(one, t, 4, NULL);
+    hand_over(one, resumed);
+    steps(one, t, 4, NULL);
+    steps(resumed, t, 4, NULL);
+    expect_same(one, resumed);
+    /* The average has the scales of now, and whole zero points. */
+    const float *average = trainer_weights(one);
+    for (size_t i = 0; i < one->p->n; i++) {
+        const param *a = &one->p->list[i];
+        if (a->kind != PARAM_WEIGHT && a->kind != PARAM_BIAS)
+            assert_memory_equal(average + a->first, one->p->data + a->first,
+                                a->count * sizeof(float));
+    }
+    trainer_free(one);
+    trainer_free(resumed);
+    end(t);
+}
+
+/* Each observed scale has a zero point of its own; the integer model says nothing of training. */
+static void prepared_models_say_how(void **state)
+{
+    (void)state;
+    trial *t = begin_preset("x86");
+    graph *q;
+    assert_int_equal(qat_scales_of(t->prepared), RUNG_SCALES_OBSERVED);
+    assert_non_null(graph_metadata(t->prepared, "rung.observers"));
+    assert_ok(qat_convert(t->prepared, NULL, &q, err));
+    assert_null(graph_metadata(q, "rung.scales"));
+    assert_null(graph_metadata(q, "rung.observers"));
+    assert_non_null(graph_metadata(q, "rung.quantized"));
+    const fake_quantizer f = { .lo = 0, .hi = 255 };
+    assert_int_equal(qat_observer_of(t->prepared, "x_scale", &f).bits, 7);
+    assert_false(qat_observer_of(t->prepared, "x_scale", &f).symmetric);
+    assert_int_equal(qat_observer_of(t->prepared, "nothing", &f).bits, 8);
+    graph_free(q);
     end(t);
 }
 
@@ -307,6 +535,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(loss_is_the_converted_models),
+        cmocka_unit_test(observed_ranges_follow_the_formulas),
+        cmocka_unit_test(ranges_within_are_seen),
+        cmocka_unit_test(frozen_scales_stay),
+        cmocka_unit_test(observed_scales_go_on),
+        cmocka_unit_test(prepared_models_say_how),
         cmocka_unit_test(follows_a_teacher),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(not_finite),
