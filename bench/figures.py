@@ -20,7 +20,8 @@ import onnx
 import subjects as sub
 from subjects import SUBJECTS
 
-LEVELS = {'ref': '', 'avx2': 'avx2', 'avxvnni': 'avx_vnni', 'avx512vnni': 'avx512_vnni'}
+LEVELS = {'ref': '', 'avx2': 'avx2', 'avxvnni': 'avx_vnni', 'avx512vnni': 'avx512_vnni',
+          'amx': 'amx_int8'}
 N_EVALUATION = {'cifar': None, 'photos': 200, 'faces': 8, 'random': 200}
 
 

@@ -22,6 +22,7 @@ static const struct level {
     {"avx2", CPU_AVX2},
     {"avxvnni", CPU_AVX2 | CPU_AVX_VNNI},
     {"avx512vnni", CPU_AVX2 | CPU_AVX512 | CPU_AVX512_VNNI},
+    {"amx", CPU_AVX2 | CPU_AVX512 | CPU_AVX512_VNNI | CPU_AMX_INT8},
     {NULL, 0},
 };
 
@@ -191,7 +192,8 @@ rung_status cpu_check(rung_error *err)
 
     if (word && !l)
         return fail(err, RUNG_EARGUMENT,
-                    "RUNG_CPU=%s is not a level: use ref, avx2, avxvnni or avx512vnni, or unset it",
+                    "RUNG_CPU=%s is not a level: use ref, avx2, avxvnni, avx512vnni or amx, or "
+                    "unset it",
                     word);
     if (l && (machine() & l->bits) != l->bits)
         return fail(err, RUNG_EARGUMENT,

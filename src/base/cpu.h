@@ -27,7 +27,7 @@ unsigned cpu_machine_bits(void);
 
 /* The bits of this machine (the operating system saves the registers too), less what RUNG_CPU
  * forbids: "ref" none, "avx2" CPU_AVX2 only, "avxvnni" AVX2 + AVX_VNNI, "avx512vnni" AVX2 +
- * AVX512 + AVX512_VNNI. */
+ * AVX512 + AVX512_VNNI, "amx" these and AMX_INT8. */
 unsigned cpu_bits(void);
 bool     cpu_has(unsigned needs); /* all of these bits; 0 is always true */
 

@@ -5,6 +5,7 @@
 #include <omp.h>
 
 #include "base/progress.h"
+#include "kernels/kernels.h"
 
 /* A step with less work than this (bytes and eighths of multiply-accumulates) costs less than
  * waking threads for it. */
@@ -61,6 +62,7 @@ static void run_step(const plan *p, const plan_step *s, int thread, int n_thread
 static void run_region(void *ctx, int thread, int n_threads)
 {
     const region *r = ctx;
+    const bool tiles = kernel_tiles_begin();
     for (size_t i = r->first; i < r->end; i++) {
         const plan_step *s = &r->p->steps[i];
         if (s->parallel)
@@ -71,6 +73,7 @@ static void run_region(void *ctx, int thread, int n_threads)
         if (i + 1 < r->end && (s->parallel || r->p->steps[i + 1].parallel))
             team_barrier(r->t);
     }
+    kernel_tiles_end(tiles);
 }
 
 static void run_library(const plan *p, const plan_step *s)
@@ -92,8 +95,10 @@ static rung_status run_segment(plan *p, team *t, segment g, rung_error *err)
     } else if (g.kind == SEGMENT_PARALLEL) {
         team_run(t, run_region, &r);
     } else {
+        const bool tiles = kernel_tiles_begin();
         for (size_t i = g.first; i < g.end; i++)
             run_step(p, &p->steps[i], 0, 1);
+        kernel_tiles_end(tiles);
     }
     return RUNG_OK;
 }

@@ -41,6 +41,12 @@ static inline void kernel_share(size_t n, size_t unit, int thread, int n_threads
     *last = b < n ? b : n;
 }
 
+/* Some kernels compute in tile registers, which a thread configures before and releases behind.
+ * They do that themselves, but a caller that runs many kernels does it once around them: true, then
+ * kernel_tiles_end is due. Nothing happens on a processor without tiles. */
+bool kernel_tiles_begin(void);
+void kernel_tiles_end(bool begun);
+
 /* q = clamp(rne((float)acc * mult[c]) + zero, lo, hi), acc int32, one float32 product, one rounding
  * half to even; out-of-range products saturate. */
 typedef struct requant {

@@ -1,6 +1,7 @@
-/* Which row of a table runs on this machine. */
+/* Which row of a table runs on this machine, and what its registers need. */
 #include "base/cpu.h"
 #include "kernels/kernels.h"
+#include "kernels/x86/tiles_amx.h"
 
 size_t kernel_row(const void *table, size_t row_size)
 {
@@ -21,4 +22,21 @@ const conv_kernel *conv_pick(const conv_shape *s)
         if (cpu_has(k->needs) && k->fits(s))
             best = k;
     return best;
+}
+
+bool kernel_tiles_begin(void)
+{
+#if defined(__x86_64__)
+    return cpu_has(CPU_AMX_INT8) && tiles_begin_amx();
+#else
+    return false;
+#endif
+}
+
+void kernel_tiles_end(bool begun)
+{
+#if defined(__x86_64__)
+    if (begun)
+        tiles_end_amx(begun);
+#endif
 }

@@ -27,6 +27,8 @@ const conv_kernel conv_u8s8[] = {
     {"avx512vnni depthwise5", CPU_AVX512_VNNI, depthwise5_fits_avx512vnni,
      depthwise5_packed_size_avx512vnni, depthwise5_pack_avx512vnni,
      depthwise5_scratch_size_avx512vnni, depthwise5_run_avx512vnni, depthwise5_sums_avx512vnni},
+    {"amx", CPU_AMX_INT8 | CPU_AVX512 | CPU_AVX512_VNNI, gemm_fits_amx, gemm_packed_size_amx,
+     gemm_pack_amx, gemm_scratch_size_amx, gemm_run_amx, gemm_sums_amx},
 #endif
     {0},
 };

@@ -49,6 +49,7 @@ bool row_begins(const char *table, const char *name, unsigned needs);
 void row_ends(void);
 
 void check_conv(void);
+void check_emulated_tiles(void);
 void check_elementwise(void);
 void check_pools(void);
 void check_movement(void);

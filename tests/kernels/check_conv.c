@@ -6,6 +6,8 @@
 
 #include "kernels/kernels.h"
 
+extern const conv_kernel conv_emulated[]; /* amx_emulated.c */
+
 typedef struct conv_case {
     conv_shape s;
     guarded x, w, bias, mult, want;
@@ -403,10 +405,10 @@ static void check_transpose(void)
         guarded_free(all[i]);
 }
 
-void check_conv(void)
+static void check_rows(const char *table, const conv_kernel *rows)
 {
-    for (const conv_kernel *k = conv_u8s8; k->name; k++) {
-        if (!row_begins("conv_u8s8", k->name, k->needs))
+    for (const conv_kernel *k = rows; k->name; k++) {
+        if (!row_begins(table, k->name, k->needs))
             continue;
         for (int i = 0; i < current.cases; i++)
             if (k == conv_u8s8) {
@@ -417,6 +419,27 @@ void check_conv(void)
             }
         row_ends();
     }
+}
+
+#if defined(__x86_64__)
+static void check_emulated(void)
+{
+    check_rows("emulated", conv_emulated);
+    if (!row_begins("emulated", "tiles", conv_emulated->needs))
+        return;
+    check_emulated_tiles();
+    row_ends();
+}
+#else
+static void check_emulated(void)
+{
+}
+#endif
+
+void check_conv(void)
+{
+    check_rows("conv_u8s8", conv_u8s8);
+    check_emulated();
     row_begins("conv_transpose_u8s8", conv_transpose_u8s8->name, 0);
     for (int i = 0; i < current.cases; i++)
         check_transpose();

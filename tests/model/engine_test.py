@@ -15,7 +15,7 @@ from util import np, onnx, ort
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-LEVELS = ['ref', 'avx2', 'avxvnni', 'avx512vnni']
+LEVELS = ['ref', 'avx2', 'avxvnni', 'avx512vnni', 'amx']
 
 
 def has_vnni():
@@ -41,7 +41,8 @@ def run_engine(folder, model, feeds, threads=2, level=None):
 
 def can_run(level):
     flags = pathlib.Path('/proc/cpuinfo').read_text()
-    needs = {'ref': '', 'avx2': 'avx2', 'avxvnni': 'avx_vnni', 'avx512vnni': 'avx512_vnni'}[level]
+    needs = {'ref': '', 'avx2': 'avx2', 'avxvnni': 'avx_vnni', 'avx512vnni': 'avx512_vnni',
+             'amx': 'amx_int8'}[level]
     return needs in flags
 
 

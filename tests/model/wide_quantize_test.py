@@ -11,7 +11,8 @@ from util import np, onnx, shared_folder
 from cli_kit import good, json_of, refused
 from qconfig_test import CHANNELS, N, SIDE, File, network
 
-LEVELS = {'ref': '', 'avx2': 'avx2', 'avxvnni': 'avx_vnni', 'avx512vnni': 'avx512_vnni'}
+LEVELS = {'ref': '', 'avx2': 'avx2', 'avxvnni': 'avx_vnni', 'avx512vnni': 'avx512_vnni',
+          'amx': 'amx_int8'}
 NETWORKS = {  # file, input
     'resnet8': ('mlperf_tiny_ic_resnet8', (3, 32, 32)),
     'resnet20': ('cifar10_resnet20_akamaster', (3, 32, 32)),

@@ -383,8 +383,31 @@ static void test_cpu_reads_the_environment(void **state)
     cpu_force(~0u);
     const unsigned wanted = CPU_AVX2 | CPU_AVX512 | CPU_AVX512_VNNI;
     assert_int_equal(status, cpu_has(wanted) ? RUNG_OK : RUNG_EARGUMENT);
+    assert_int_equal(setenv("RUNG_CPU", "amx", 1), 0);
+    const rung_status tiles = cpu_check(&err);
+    assert_int_equal(tiles, cpu_has(wanted | CPU_AMX_INT8) ? RUNG_OK : RUNG_EARGUMENT);
+    if (tiles != RUNG_OK)
+        assert_non_null(strstr(err.message, "RUNG_CPU=amx: this processor"));
     unsetenv("RUNG_CPU");
     assert_int_equal(cpu_check(&err), RUNG_OK);
+}
+
+static void test_cpu_features(void **state)
+{
+    unsigned bit, all = 0;
+    const char *name;
+
+    for (size_t i = 0; (name = cpu_feature(i, &bit)) != NULL; i++) {
+        assert_true(bit != 0 && (bit & (bit - 1)) == 0 && !(all & bit));
+        assert_true(strlen(name) > 0);
+        all |= bit;
+    }
+    cpu_force(CPU_AVX2);
+    assert_int_equal(cpu_bits() & ~CPU_AVX2, 0);
+    const unsigned machine = cpu_machine_bits();
+    cpu_force(~0u);
+    assert_int_equal(cpu_bits(), machine);
+    assert_int_equal(machine & ~all, 0);
 }
 
 static void test_cpu_force(void **state)
@@ -490,6 +513,7 @@ int main(void)
         cmocka_unit_test(test_team_gets_fewer_threads),
         cmocka_unit_test(test_share),
         cmocka_unit_test(test_cpu_reads_the_environment),
+        cmocka_unit_test(test_cpu_features),
         cmocka_unit_test(test_cpu_force),
         cmocka_unit_test(test_clock),
     };

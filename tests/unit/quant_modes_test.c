@@ -49,7 +49,7 @@ static engine *run_engine(const graph *g, uint64_t seed, const char *kernel, int
 /* bound: of the difference, in units of the largest magnitude; 0: to the byte. */
 static void engine_equals_nodes(const graph *g, const char *kernel, int n_steps, double bound)
 {
-    static const unsigned masks[] = { 0, CPU_AVX2, ~0u };
+    static const unsigned masks[] = { 0, CPU_AVX2, CPU_AVX2 | CPU_AVX_VNNI, ~0u };
     arena *mem = arena_new();
     const tensor *want = kit_run(g, 5, mem)[0];
     for (size_t m = 0; m < sizeof masks / sizeof *masks; m++) {

@@ -26,4 +26,13 @@ typedef struct block_out {
     const int32_t *order; /* what the instruction set needs to order bytes */
 } block_out;
 
+/* Whether block_out.bounded holds for these multipliers. */
+static inline bool below_one(const float *mult, int n)
+{
+    bool all = true;
+    for (int i = 0; i < n; i++)
+        all &= mult[i] < 1;
+    return all;
+}
+
 #endif

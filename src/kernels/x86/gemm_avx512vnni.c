@@ -5,6 +5,7 @@
 
 #include <immintrin.h>
 
+#include "kernels/x86/copy_avx512.h"
 #include "kernels/x86/requant_avx512.h"
 #include "kernels/x86/x86.h"
 
@@ -173,14 +174,6 @@ static void run_block(int vectors, const block_in *in, const row_cursor *rows, s
 static size_t tile_rows(const gemm_plan *p)
 {
     return p->vectors > 3 * p->blocks ? 6 : 8;
-}
-
-INLINE void copy_bytes(uint8_t *to, const uint8_t *from, size_t n)
-{
-    for (; n > 64; n -= 64, to += 64, from += 64)
-        _mm512_storeu_si512(to, _mm512_loadu_si512(from));
-    const __mmask64 m = n ? ~UINT64_C(0) >> (64 - n) : 0;
-    _mm512_mask_storeu_epi8(to, m, _mm512_maskz_loadu_epi8(m, from));
 }
 
 bool gemm_fits_avx512vnni(const conv_shape *s)

@@ -210,14 +210,6 @@ static void place_taps(gemm_call *c)
                        (ptrdiff_t)(t % per_line) * s->dilation_w * s->in_c;
 }
 
-static bool below_one(const float *mult, int n)
-{
-    bool all = true;
-    for (int i = 0; i < n; i++)
-        all &= mult[i] < 1;
-    return all;
-}
-
 /* Tap offsets, padding of copied rows, copies. */
 static size_t gemm_scratch_size(const conv_shape *s, int block_vectors)
 {

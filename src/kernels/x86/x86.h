@@ -86,6 +86,16 @@ void depthwise5_run_avx512vnni(const conv_shape *s, const void *packed, const ui
 void depthwise5_sums_avx512vnni(const conv_shape *s, const void *packed, const uint8_t *x,
                                 int x_zero, int32_t *y, void *scratch, int thread, int n_threads);
 
+bool gemm_fits_amx(const conv_shape *s);
+size_t gemm_packed_size_amx(const conv_shape *s);
+void gemm_pack_amx(const conv_shape *s, const int8_t *w, const int32_t *bias, int x_zero,
+                   void *packed);
+size_t gemm_scratch_size_amx(const conv_shape *s);
+void gemm_run_amx(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                  const requant *q, uint8_t *y, void *scratch, int thread, int n_threads);
+void gemm_sums_amx(const conv_shape *s, const void *packed, const uint8_t *x, int x_zero,
+                   int32_t *y, void *scratch, int thread, int n_threads);
+
 size_t product_packed_size_avx2(int k, int n);
 void product_pack_avx2(int k, int n, const int8_t *w, void *packed);
 size_t product_scratch_size_avx2(int k);
