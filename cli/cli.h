@@ -24,7 +24,7 @@ extern const command cmd_bench, cmd_compare, cmd_eval, cmd_inspect, cmd_quantize
 typedef struct train_words {
     const char *teacher, *optimizer, *schedule, *distill, *features, *augment, *checkpoint;
     const char *metrics, *prepared, *scales;
-    long        epochs, batch_epochs, freeze_scales;
+    long        epochs, batch_epochs, freeze_scales, chunk;
     double      lr, momentum, weight_decay, clip, warmup, ema, label_smoothing;
     double      cross_entropy, mse, dampen, checkpoint_seconds;
     bool        is_float, resume;
@@ -96,6 +96,7 @@ enum {
     TRAIN_BATCH_EPOCHS,
     TRAIN_SCALES,
     TRAIN_FREEZE_SCALES,
+    TRAIN_CHUNK,
 };
 bool train_take(train_words *t, int opt, const char *text);
 #define TRAIN_WORDS                                                                                \

@@ -66,6 +66,7 @@ static void take_numbers(const options *o, rung_train_options *t)
     const train_words *w = &o->train;
     t->epochs = w->epochs > 0 ? (size_t)w->epochs : 0;
     t->batch = (size_t)o->batch;
+    t->chunk = w->chunk > 0 ? (size_t)w->chunk : 0;
     t->rate = or_zero(w->lr);
     t->momentum = off_or(w->momentum);
     t->weight_decay = off_or(w->weight_decay);
@@ -102,8 +103,8 @@ static int check_modes(const options *o)
                         w->scales || w->freeze_scales > 0 || w->prepared || w->dampen > 0))
         return misused(&cmd_train, "--float trains the float model: options of quantization do not "
                        "go with it");
-    if (!w->is_float && w->batch_epochs >= 0)
-        return misused(&cmd_train, "--batch-epochs is for --float: quantization folds "
+    if (!w->is_float && (w->batch_epochs >= 0 || w->chunk > 0))
+        return misused(&cmd_train, "--batch-epochs and --chunk are for --float: quantization folds "
                        "normalizations");
     return EXIT_GOOD;
 }
@@ -255,7 +256,7 @@ static int run(int argc, char **argv)
                                "schedule warmup momentum weight-decay clip ema distill "
                                "cross-entropy mse features label-smoothing augment checkpoint "
                                "checkpoint-seconds resume metrics prepared dampen batch-epochs "
-                               "scales freeze-scales range percentile act-type act-symmetric "
+                               "chunk scales freeze-scales range percentile act-type act-symmetric "
                                "weight-scheme qconfig pairs act-bits reduce-range weight-bits "
                                "method exclude ops samples seed threads preprocess json quiet",
                                &o);
@@ -324,6 +325,8 @@ const command cmd_train = {
     "\nOf --float:\n"
     "  --batch-epochs N       epochs in which normalizations use the batch's statistics; later\n"
     "                         ones use the running ones; default all but the last quarter\n"
+    "  --chunk N              statistics of parts of a batch, of N samples or the next more that\n"
+    "                         divide it; threads take one part each. Default the batch\n"
     "\nThe run:\n"
     "  --checkpoint DIR       keeps the run in DIR, so that it can be resumed\n"
     "  --resume               goes on from there; the result is that of a run without a break\n"

@@ -105,6 +105,7 @@ static const struct option long_options[] = {
     { "metrics", required_argument, NULL, TRAIN_METRICS },
     { "prepared", required_argument, NULL, TRAIN_PREPARED },
     { "dampen", required_argument, NULL, TRAIN_DAMPEN },
+    { "chunk", required_argument, NULL, TRAIN_CHUNK },
     { "batch-epochs", required_argument, NULL, TRAIN_BATCH_EPOCHS },
     { "scales", required_argument, NULL, TRAIN_SCALES },
     { "freeze-scales", required_argument, NULL, TRAIN_FREEZE_SCALES },

@@ -29,6 +29,7 @@ bool train_take(train_words *t, int opt, const char *text)
         return true;
     switch (opt) {
     case TRAIN_EPOCHS: return to_long(text, 1, 100000, &t->epochs);
+    case TRAIN_CHUNK: return to_long(text, 1, 65536, &t->chunk);
     case TRAIN_BATCH_EPOCHS: return to_long(text, 0, 100000, &t->batch_epochs);
     case TRAIN_FREEZE_SCALES: return to_long(text, 1, 100000, &t->freeze_scales);
     case TRAIN_LR: return to_double(text, 1e-12, 1e3, &t->lr);

@@ -428,7 +428,10 @@ typedef struct rung_train_options {
     uint64_t       seed;
     int            n_threads; /* 0 = all processors; results do not depend on it (but for batch
                                * statistics) */
-    size_t         chunk;     /* samples at a time within a step; 0 = chosen by the model's size */
+    /* Samples at a time within a step; 0 = chosen by the model's size. Where float training takes
+     * statistics of the batch they are those of so many samples, or the next more that divide the
+     * batch, and threads take such parts; 0 = the batch, on which all threads work together. */
+    size_t         chunk;
     const char    *checkpoint; /* a folder; NULL = none are written */
     bool           resume;     /* from the checkpoint, where there is one */
     double         checkpoint_seconds; /* between two; 0 = 60 */

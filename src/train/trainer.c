@@ -22,6 +22,7 @@ static void lane_close(lane *l)
     tape_free(l->t);
     engine_free(l->teacher);
     mem_free(l->grad);
+    mem_free(l->state);
     mem_free(l->out);
     *l = (lane){ 0 };
 }
@@ -82,6 +83,9 @@ static rung_status lane_open(const trainer *t, lane *l, int n_threads, rung_erro
     l->stale = true;
     if (st == RUNG_OK && !(l->grad = mem_alloc(t->p->total * sizeof *l->grad)))
         st = out_of_memory(t->p->total, err);
+    if (st == RUNG_OK && t->opt.batch_stats &&
+        !(l->state = mem_alloc(t->p->total * sizeof *l->state)))
+        st = out_of_memory(t->p->total, err);
     if (st == RUNG_OK && t->watch.teacher)
         st = open_teacher(t, l, n_threads, err);
     return st == RUNG_OK ? connect(t, l, err) : st;
@@ -100,12 +104,13 @@ static rung_status open_lanes(trainer *t, rung_error *err)
 {
     const int threads = t->opt.n_threads > 0 ? t->opt.n_threads : omp_get_num_procs();
     const size_t pieces = (t->opt.batch + t->opt.chunk - 1) / t->opt.chunk;
-    const int n = t->opt.batch_stats ? 1 : (size_t)threads < pieces ? threads : (int)pieces;
+    const int n = (size_t)threads < pieces ? threads : (int)pieces;
     rung_status st = RUNG_OK;
     if (!(t->lanes = mem_zero((size_t)n, sizeof *t->lanes)))
         return out_of_memory(1, err);
     for (; t->n_lanes < n && st == RUNG_OK; t->n_lanes++)
-        st = lane_open(t, &t->lanes[t->n_lanes], t->opt.batch_stats ? threads : 1, err);
+        st = lane_open(t, &t->lanes[t->n_lanes], t->opt.batch_stats && pieces < 2 ? threads : 1,
+                       err);
     return st;
 }
 
@@ -258,7 +263,7 @@ static rung_status forward(const job *j, lane *l, const batch *part, rung_error 
             repeat_last(part, tape_input(l->t, i));
     }
     if (st == RUNG_OK)
-        st = tape_forward(l->t, t->p->data, l->stale, t->opt.batch_stats ? t->state : NULL, err);
+        st = tape_forward(l->t, t->p->data, l->stale, l->state, err);
     l->stale = l->stale && st != RUNG_OK;
     if (st != RUNG_OK || !l->teacher)
         return st;
@@ -291,6 +296,16 @@ static rung_status run_chunk(const job *j, lane *l, size_t first, double *loss, 
     return tape_backward(l->t, t->p->data, l->grad, err);
 }
 
+/* Running statistics are the mean of the chunks', which have the same number of samples. */
+static void add_statistics(const job *j, const lane *l)
+{
+    const params *p = j->t->p;
+    const float share = (float)j->t->opt.chunk / (float)j->b->n;
+    for (size_t i = 0; i < p->n; i++)
+        for (size_t k = 0; p->list[i].kind == PARAM_STATE && k < p->list[i].count; k++)
+            j->t->state[p->list[i].first + k] += share * l->state[p->list[i].first + k];
+}
+
 static void add(const job *j, const lane *l)
 {
     float *restrict to = j->t->grad;
@@ -300,6 +315,8 @@ static void add(const job *j, const lane *l)
     const float *seen = tape_seen(l->t);
     for (size_t i = 0; seen && i < 2 * j->t->p->n; i++)
         j->t->seen[i] = fmaxf(j->t->seen[i], seen[i]);
+    if (l->state)
+        add_statistics(j, l);
 }
 
 static void run_chunks(job *j)
@@ -399,14 +416,16 @@ rung_status trainer_step(trainer *t, const batch *b, const int64_t *mixed, const
 {
     job j = { .t = t, .b = b, .mixed = mixed, .share = share };
     rung_status st;
-    if ((b->n < 1 && !t->opt.ranks) || b->n > t->opt.batch ||
-        (t->opt.batch_stats && b->n != t->opt.chunk))
-        return fail(err, RUNG_EARGUMENT, "a batch of %zu samples: the trainer was made for %s%zu",
-                    b->n, t->opt.batch_stats ? "" : "1 to ", t->opt.batch);
+    if ((b->n < 1 && !t->opt.ranks) || b->n > t->opt.batch)
+        return fail(err, RUNG_EARGUMENT, "a batch of %zu samples: the trainer was made for 1 to "
+                    "%zu", b->n, t->opt.batch);
+    if (t->opt.batch_stats && (b->n < 1 || b->n % t->opt.chunk))
+        return fail(err, RUNG_EARGUMENT, "a batch of %zu samples: with its statistics a multiple "
+                    "of %zu is wanted", b->n, t->opt.chunk);
     if ((st = count_samples(&j, err)) != RUNG_OK)
         return st;
     memset(t->grad, 0, t->p->total * sizeof *t->grad);
-    memcpy(t->state, t->p->data, t->p->total * sizeof *t->state);
+    memset(t->state, 0, t->p->total * sizeof *t->state);
     for (size_t i = 0; t->seen && i < 2 * t->p->n; i++)
         t->seen[i] = -INFINITY;
     run_chunks(&j);

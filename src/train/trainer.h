@@ -4,7 +4,9 @@
  * A lane is a tape (and the teacher's engine) for one thread; lanes take chunks as they are free,
  * and gradients are added in the order of the chunks. The size of a chunk does not depend on the
  * number of threads, so neither does any result. Where normalizations use the batch's statistics,
- * the whole batch is one chunk, and one lane has all threads.
+ * the whole batch is one chunk, and one lane has all threads, unless the caller wants less: then
+ * they are those of a chunk (E. Hoffer et al., Train longer, generalize better, NeurIPS 2017,
+ * section 4.1), chunks are equal parts of the batch, and the running ones follow their mean.
  *
  * Of several processes each is given its own samples of a step; gradients and ranges are those of
  * all. The batch's statistics are those of each process's own samples, as in PyTorch, and the
@@ -21,7 +23,9 @@ typedef struct trainer_options {
     optimizer_options optimizer; /* `total` is wanted: the steps of the whole run */
     loss_options      loss;
     size_t            batch; /* samples of a step, at most: of this process */
-    size_t            chunk; /* 0: what keeps a chunk's activations near 1 MiB, at most batch / 4 */
+    /* 0: what keeps a chunk's activations near 1 MiB, at most batch / 4. With batch_stats (0: the
+     * batch) the least: it becomes the next that divides the batch. */
+    size_t            chunk;
     int               n_threads; /* 0: all processors */
     rung_scales       scales; /* RUNG_SCALES_DEFAULT: as the graph says (qat_scales_of) */
     bool              batch_stats; /* float graphs: normalize by the batch */
@@ -52,8 +56,9 @@ typedef struct step_result {
 } step_result;
 
 /* One step on b (b->labels may be NULL; mixed and share as in loss.h). b->n <= opt.batch, and 0
- * only among several processes. Nothing has moved after a failure: RUNG_EMODEL where numbers are
- * not finite names the step, and the layer or the parameter. */
+ * only among several processes; with batch_stats it is a multiple of the chunk. Nothing has moved
+ * after a failure: RUNG_EMODEL where numbers are not finite names the step, and the layer or the
+ * parameter. */
 rung_status trainer_step(trainer *t, const batch *b, const int64_t *mixed, const float *share,
                          step_result *out, rung_error *err);
 /* Samples [first, first + n) of b: the arrays are b's. inputs: [b->n_inputs]. */

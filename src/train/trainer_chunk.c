@@ -49,12 +49,23 @@ static size_t fixed_batch(const graph *g)
     return v && v->rank > 0 && v->dims[0] > 0 ? (size_t)v->dims[0] : 0;
 }
 
+/* Equal parts of the batch, as every sample of a chunk counts in its statistics. */
+static size_t chunk_of_statistics(size_t all, size_t wanted)
+{
+    size_t pieces = wanted ? all / wanted : 1;
+    while (pieces > 1 && all % pieces)
+        pieces--;
+    return pieces > 1 ? all / pieces : all;
+}
+
 rung_status chunk_size(const graph *g, const trainer_options *opt, size_t *out, rung_error *err)
 {
     const size_t fixed = fixed_batch(g);
     size_t kept = 0, most = 0, n = 1;
     if (fixed || opt->batch_stats || opt->chunk) {
-        *out = fixed ? fixed : opt->batch_stats ? opt->batch : opt->chunk;
+        *out = fixed              ? fixed
+               : opt->batch_stats ? chunk_of_statistics(opt->batch, opt->chunk)
+                                  : opt->chunk;
         return RUNG_OK;
     }
     arena *mem = arena_new();

@@ -29,6 +29,8 @@ typedef struct lane {
     tape        *t;
     engine      *teacher; /* NULL: none */
     float       *grad;    /* [p->total] of the chunk at hand */
+    float       *state;   /* [p->total]: its running statistics; NULL: those of the batch are not
+                           * used */
     loss_output *out;
     bool         stale; /* the parameters moved since its last run */
 } lane;

@@ -219,7 +219,8 @@ def test_mistakes(folder):
             (['--schedule', 'up'], 'cosine'), (['--distill', 'much'], 'WEIGHT'),
             (['--distill', '1,'], 'WEIGHT'), (['--features', 'r1'], 'WEIGHT:TENSOR'),
             (['--resume'], '--checkpoint'), (['--float', '--act-bits', '4'], '--float'),
-            (['--batch-epochs', '2'], '--float'), (['--scales', 'all'], 'observed'),
+            (['--batch-epochs', '2'], '--float'), (['--chunk', '8'], '--float'),
+            (['--scales', 'all'], 'observed'),
             (['--float', '--scales', 'fixed'], '--float'), (['--freeze-scales', '0'], '--freeze'),
             (['--momentum', '1'], '--momentum')]:
         refused(*base, *more, status=2, says=words)

@@ -4,6 +4,7 @@
 
 #include <math.h>
 
+#include "base/mem.h"
 #include "data/npy.h"
 #include "measure/measure.h"
 #include "ops/ops.h"
@@ -507,6 +508,39 @@ static void mistakes_are_named(void **state)
     end(t);
 }
 
+/* Each allocation of a trainer of a prepared model fails in turn, then of a step. */
+static void without_memory(void **state)
+{
+    (void)state;
+    enum { MOST = 20000 };
+    trial *t = begin(false, false, 8);
+    trainer_options opt = usual();
+    trainer *tr = NULL;
+    step_result s;
+    rung_status st = RUNG_EMEMORY;
+    opt.n_threads = 2;
+    opt.loss.distill = 1;
+    long n = 0;
+    for (; st == RUNG_EMEMORY && n < MOST; n++) {
+        mem_fail_after(n);
+        st = trainer_create(t->prepared, t->g, &opt, &tr, NULL);
+        mem_fail_after(-1);
+        assert_true((tr != NULL) == (st == RUNG_OK));
+    }
+    assert_int_equal(st, RUNG_OK);
+    assert_true(n > 20);
+    st = RUNG_EMEMORY;
+    for (n = 0; st == RUNG_EMEMORY && n < MOST; n++) {
+        mem_fail_after(n);
+        st = trainer_step(tr, &t->all, NULL, NULL, &s, NULL);
+        mem_fail_after(-1);
+    }
+    assert_int_equal(st, RUNG_OK);
+    assert_true(n > 1);
+    trainer_free(tr);
+    end(t);
+}
+
 /* A number that is not finite: nothing moves; the step and the node are named. */
 static void not_finite(void **state)
 {
@@ -542,6 +576,7 @@ int main(void)
         cmocka_unit_test(prepared_models_say_how),
         cmocka_unit_test(follows_a_teacher),
         cmocka_unit_test(mistakes_are_named),
+        cmocka_unit_test(without_memory),
         cmocka_unit_test(not_finite),
         cmocka_unit_test(loss_falls),
     };
