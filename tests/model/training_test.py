@@ -193,3 +193,116 @@ def test_outputs_in_training_are_deployed(name, shape, bits, steps, observed, tm
     lines = run(program('RUNG_TRAIN_RUN'), 'deployed', model_path(name), tmp_path, bits, steps,
                 tmp_path / 'x.npy', *([observed] if observed else [])).stdout.splitlines()
     assert lines == [f'step\t{i}\t0' for i in range(steps)]
+
+
+# --- observed scales ------------------------------------------------------------------------------
+
+BATCH, STEPS = 8, 12
+
+
+def small_network(path):
+    """Conv, Relu, Conv, Relu, Flatten, Gemm; its weights by name."""
+    rng = np.random.default_rng(4)
+    w = {'w1': rng.standard_normal((8, 3, 3, 3)) / 4, 'b1': rng.standard_normal(8) / 8,
+         'w2': rng.standard_normal((4, 8, 3, 3)) / 8, 'b2': rng.standard_normal(4) / 8,
+         'w3': rng.standard_normal((5, 144)) / 12, 'b3': rng.standard_normal(5) / 8}
+    w = {k: v.astype(np.float32) for k, v in w.items()}
+    make, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    nodes = [make('Conv', ['x', 'w1', 'b1'], ['c1'], kernel_shape=[3, 3]),
+             make('Relu', ['c1'], ['r1']),
+             make('Conv', ['r1', 'w2', 'b2'], ['c2'], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+             make('Relu', ['c2'], ['r2']), make('Flatten', ['r2'], ['f']),
+             make('Gemm', ['f', 'w3', 'b3'], ['y'], transB=1)]
+    graph = onnx.helper.make_graph(
+        nodes, 'small', [info('x', onnx.TensorProto.FLOAT, ['n', 3, 8, 8])],
+        [info('y', onnx.TensorProto.FLOAT, ['n', 5])],
+        [numpy_helper.from_array(v, k) for k, v in w.items()])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid('', 13)]), path)
+    return w
+
+
+class Peer:
+    """PyTorch's FusedMovingAvgObsFakeQuantize for each pair of the small network, with ranges that
+    begin where rung's do. lag: a batch goes through the ranges of those before it, as in rung."""
+
+    def __init__(self, torch, weights, first, preset, lag):
+        quantization = torch.ao.quantization
+        qconfig = quantization.get_default_qat_qconfig(preset)
+        self.torch, self.lag = torch, lag
+        self.w = {k: torch.tensor(v) for k, v in weights.items()}
+        self.acts = {k: qconfig.activation() for k in ('x', 'r1', 'r2', 'y')}
+        self.weights = {k: qconfig.weight() for k in ('w1', 'w2', 'w3')}
+        steps = 127 if preset != 'qnnpack' else 255
+        for k, q in self.acts.items():
+            zero, (scale,) = first[k]
+            q.activation_post_process.min_val.copy_(torch.tensor(scale * -zero))
+            q.activation_post_process.max_val.copy_(torch.tensor(scale * (steps - zero)))
+        for k, q in self.weights.items():
+            q(self.w[k])
+
+    def parameters(self, q):
+        scale, zero = q.activation_post_process.calculate_qparams()
+        return zero.tolist(), scale.tolist()
+
+    def all_parameters(self):
+        return {k: self.parameters(q) for k, q in {**self.acts, **self.weights}.items()}
+
+    def see(self, name, x):
+        q = self.acts[name]
+        if not self.lag:
+            return q(x)
+        zero, scale = self.parameters(q)
+        q.activation_post_process(x)
+        # The model that is deployed uses all codes of the type, whatever the range is made for.
+        return self.torch.fake_quantize_per_tensor_affine(x, scale[0], zero[0], 0, 255)
+
+    def weight(self, name):
+        q = self.weights[name]
+        zero, scale = self.parameters(q)
+        make, w = self.torch.tensor, self.w[name]
+        if len(scale) == 1:
+            return self.torch.fake_quantize_per_tensor_affine(w, scale[0], 0, -128, 127)
+        return self.torch.fake_quantize_per_channel_affine(
+            w, make(scale), make(zero, dtype=self.torch.int32), 0, -128, 127)
+
+    def step(self, x):
+        F, w = self.torch.nn.functional, self.w
+        x = self.see('x', self.torch.tensor(x))
+        x = self.see('r1', F.relu(F.conv2d(x, self.weight('w1'), w['b1'])))
+        x = self.see('r2', F.relu(F.conv2d(x, self.weight('w2'), w['b2'], padding=1)))
+        self.see('y', F.linear(x.flatten(1), self.weight('w3'), w['b3']))
+        for k, q in self.weights.items():  # rung's grow, and are observed before the next forward
+            w[k] = w[k] * np.float32(1.05)
+            q.activation_post_process(w[k])
+
+
+@pytest.mark.parametrize('preset,lag', [('fbgemm', True), ('x86', True), ('qnnpack', True),
+                                        ('qnnpack', False)])
+def test_observed_as_in_pytorch(preset, lag, tmp_path):
+    """Every scale and zero point at every step. In PyTorch's own order, where a batch is counted
+    before it is quantized, the ranges of data that is always alike agree to half a code. (Its
+    reduced ranges clip more while training than deployed: they are not held beside rung's.)"""
+    torch = pytest.importorskip('torch', reason='PyTorch is not installed')
+    weights = small_network(tmp_path / 'small.onnx')
+    x = np.random.default_rng(7).standard_normal((BATCH * STEPS, 3, 8, 8)).astype(np.float32)
+    if lag:  # growing data, so that ranges move
+        x *= np.repeat(np.linspace(1, 3, STEPS, dtype=np.float32), BATCH).reshape(-1, 1, 1, 1)
+    np.save(tmp_path / 'x.npy', x)
+    found = [{} for _ in range(STEPS + 1)]
+    for line in run(program('RUNG_TRAIN_RUN'), 'observed', tmp_path / 'small.onnx', tmp_path,
+                    preset, BATCH, tmp_path / 'x.npy').stdout.splitlines():
+        step, name, zero, scales = line.split('\t')
+        name = name.removesuffix('_float')  # of an output, before its pair
+        found[int(step)][name] = float(zero), [float(s) for s in scales.split()]
+    peer = Peer(torch, weights, found[0], preset, lag)
+    bound = 1e-4 if lag else 0.5 / 255
+    for step, pairs in enumerate(found):
+        want = peer.all_parameters()
+        assert set(want) <= set(pairs)
+        for name, (zero, scale) in want.items():
+            np.testing.assert_allclose(pairs[name][1], scale, rtol=bound, err_msg=f'{step} {name}')
+            assert abs(pairs[name][0] - zero[0]) <= (1 if step and name in peer.acts else 0)
+        if step < STEPS:
+            peer.step(x[step * BATCH:(step + 1) * BATCH])
+    moved = [found[STEPS][k][1][0] / found[0][k][1][0] - 1 for k in pairs]
+    assert max(moved) > 0.02

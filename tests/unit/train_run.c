@@ -11,7 +11,13 @@
  * prepares the model with FILE.npy as data, trains STEPS steps on its first samples with random
  * gradients of the outputs, and prints after each how many bytes of the outputs differ from those
  * of the converted model, written, read and run anew. With a QCONFIG scales are observed, and the
- * parameters are those of the graph of the observers. */
+ * parameters are those of the graph of the observers.
+ *
+ *     train_run observed MODEL DIR QCONFIG BATCH FILE.npy
+ *
+ * prepares the model with FILE.npy as data, shows it the batches of FILE.npy one after the other,
+ * whereby weights grow by a twentieth in each step, and prints before each step and after the last
+ * "STEP <tab> NAME <tab> ZERO <tab> SCALE ..." for each pair, NAME being what it quantizes. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -273,6 +279,65 @@ static rung_status deployed(session *s, int argc, char **argv, rung_error *err)
     return st;
 }
 
+/* --- observed --------------------------------------------------------------------------------- */
+
+static void print_pairs(const session *s, size_t step)
+{
+    const graph *g = observers_graph(s->o);
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const node *n = &g->nodes[i];
+        if (strcmp(n->op_type, "QuantizeLinear") != 0)
+            continue;
+        const param *scale = &s->p->list[s->p->at[n->inputs[1]]];
+        const int zero = s->p->at[n->inputs[2]];
+        printf("%zu\t%s\t%g\t", step, g->values[n->inputs[0]].name,
+               zero < 0 ? 0 : (double)s->data[s->p->list[zero].first]);
+        for (size_t k = 0; k < scale->count; k++)
+            printf("%s%.9g", k ? " " : "", (double)s->data[scale->first + k]);
+        printf("\n");
+    }
+}
+
+static void grow_weights(session *s)
+{
+    for (size_t i = 0; i < s->p->n; i++) {
+        const param *p = &s->p->list[i];
+        for (size_t k = p->first; p->kind == PARAM_WEIGHT && k < p->first + p->count; k++)
+            s->data[k] *= 1.05f;
+    }
+}
+
+static rung_status observed(session *s, char **argv, rung_error *err)
+{
+    const size_t samples = (size_t)atoi(argv[5]);
+    rung_status st = read_model(s, argv[2], err);
+    if (st == RUNG_OK)
+        st = prepare_model(s, argv[6], 8, argv[4], err);
+    char *named = st == RUNG_OK
+                      ? arena_printf(s->mem, "%s=%s", s->g->values[s->g->inputs[0]].name, argv[6])
+                      : NULL;
+    if (st == RUNG_OK)
+        st = read_inputs(s, 1, &named, err);
+    if (st != RUNG_OK)
+        return st;
+    tensor *x = &s->inputs[0];
+    const size_t steps = (size_t)x->dims[0] / samples;
+    x->dims[0] = (int64_t)samples;
+    const size_t size = tensor_count(x);
+    st = make_tape(s, false, err);
+    for (size_t step = 0; step < steps && st == RUNG_OK; step++) {
+        memcpy(tape_input(s->t, 0)->data, (float *)x->data + step * size, size * sizeof(float));
+        memset(tape_output_grad(s->t, 0), 0, tensor_count(tape_output(s->t, 0)) * sizeof(float));
+        print_pairs(s, step);
+        if ((st = tape_forward(s->t, s->data, true, NULL, err)) == RUNG_OK)
+            st = tape_backward(s->t, s->data, s->grad, err);
+        grow_weights(s);
+        observers_step(s->o, tape_seen(s->t), s->data, NULL);
+    }
+    print_pairs(s, steps);
+    return st;
+}
+
 int main(int argc, char **argv)
 {
     rung_error err = {""};
@@ -282,6 +347,8 @@ int main(int argc, char **argv)
         st = gradients(&s, argc, argv, &err);
     else if ((argc == 7 || argc == 8) && strcmp(argv[1], "deployed") == 0)
         st = deployed(&s, argc, argv, &err);
+    else if (argc == 7 && strcmp(argv[1], "observed") == 0)
+        st = observed(&s, argv, &err);
     if (st != RUNG_OK)
         fprintf(stderr, "train_run: %s\n", err.message);
     end(&s);
