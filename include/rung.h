@@ -148,6 +148,7 @@ typedef enum rung_method {
     RUNG_METHOD_SMOOTH = 64,  /* factors from activations to weights (Xiao 2022): static, dynamic */
     RUNG_METHOD_AWQ = 128,    /* factors by the activations' size (Lin 2023): weight-only */
     RUNG_METHOD_HQQ = 256,    /* half-quadratic zero points (Badri 2023), no data: weight-only */
+    RUNG_METHOD_TAIL = 512,   /* what only comes behind the last layers stays float: static */
 } rung_method;
 
 /* What static quantization puts Q/DQ pairs at. */

@@ -95,6 +95,9 @@ rung_status samples_sqnr(const samples *s, const graph *g, const graph *q, doubl
 rung_status recipe_graph(const recipe *r, arena *mem, graph **out, const int **map,
                          rung_error *err);
 
+/* samples_check of that. */
+rung_status recipe_judge(const recipe *r, const samples *s, double *db, rung_error *err);
+
 /* --- layers (method_layers.c) ----------------------------------------------------------------- */
 
 /* A Conv (two spatial axes), Gemm or MatMul with a constant weight, as matrices: for each group y =
@@ -226,6 +229,11 @@ void           prefix_moved(prefix *p, const recipe *r);
 
 /* Each layer in turn is fitted behind what was chosen for those before it. */
 rung_status methods_walk(recipe *r, const samples *s, unsigned methods, rung_error *err);
+
+/* --- what is behind the last layers (method_tail.c) ------------------------------------------- */
+
+/* Takes the pairs of what comes behind the last layers away where the error falls by half a dB. */
+rung_status methods_tail(recipe *r, const samples *s, rung_error *err);
 
 /* --- equalization (method_equalize.c) --------------------------------------------------------- */
 

@@ -8,7 +8,10 @@
 #include "graph/rewrite.h"
 #include "quant/method.h"
 
-enum { CHEAP = RUNG_METHOD_EQUALIZE | RUNG_METHOD_BIAS | RUNG_METHOD_CLIP | RUNG_METHOD_GPTQ };
+enum {
+    CHEAP = RUNG_METHOD_EQUALIZE | RUNG_METHOD_BIAS | RUNG_METHOD_CLIP | RUNG_METHOD_GPTQ |
+            RUNG_METHOD_TAIL
+};
 #define BY_LAYER (RUNG_METHOD_BIAS | RUNG_METHOD_CLIP | RUNG_METHOD_GPTQ | RUNG_METHOD_ADAROUND)
 
 /* Nobody has said which ranges he wants. */
@@ -17,8 +20,7 @@ static bool ranges_too(const recipe *r)
     return r->opt->methods == RUNG_METHOD_AUTO && r->opt->range == RUNG_RANGE_DEFAULT;
 }
 
-static rung_status judge(const recipe *r, const samples *s, double *db,
-                         rung_error *err)
+rung_status recipe_judge(const recipe *r, const samples *s, double *db, rung_error *err)
 {
     arena *mem = arena_new();
     graph *q = NULL;
@@ -93,7 +95,7 @@ static rung_status fit_layers(recipe *r, const samples *s, unsigned methods,
     if (!remember(r, &before))
         return fail_memory(err, "layers", r->n_values * sizeof *before.params);
     if ((st = methods_walk(r, s, methods, err)) != RUNG_OK ||
-        (st = judge(r, s, &with, err)) != RUNG_OK)
+        (st = recipe_judge(r, s, &with, err)) != RUNG_OK)
         return st;
     if (with > *db) {
         diagnose(r->diag, "method", "layers",
@@ -147,7 +149,7 @@ static rung_status attempt_equalize(attempt *plain, attempt *equal, const graph 
         return st;
     if (ranges_too(r))
         stretch_ranges(r, reach.equal);
-    return judge(r, s, &equal->db, err);
+    return recipe_judge(r, s, &equal->db, err);
 }
 
 /* Both are fitted, unless equalization is ahead already: then it will be in the end. */
@@ -192,7 +194,7 @@ static rung_status attempt_all(recipe *r, const graph *reference, dataset *data,
     if (methods & RUNG_METHOD_EQUALIZE)
         st = attempt_equalize(&plain, &equal, reference, data, s, &n, err);
     if (st == RUNG_OK)
-        st = judge(&plain.r, s, &plain.db, err);
+        st = recipe_judge(&plain.r, s, &plain.db, err);
     if (st == RUNG_OK)
         st = attempt_both(&plain, &equal, n, s, methods, err);
     *r = plain.r;
@@ -229,6 +231,8 @@ rung_status methods_apply(recipe *r, dataset *data, rung_error *err)
     s.n_threads = s.n_threads > 0 ? s.n_threads : omp_get_num_procs();
     if ((st = samples_answer(&s, reference, err)) == RUNG_OK)
         st = attempt_all(r, reference, data, &s, methods, err);
+    if (st == RUNG_OK && methods & RUNG_METHOD_TAIL)
+        st = methods_tail(r, &s, err);
 done:
     samples_free(&s);
     graph_free(reference);

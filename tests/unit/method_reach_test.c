@@ -1,5 +1,4 @@
-/* How far ranges reach beyond calibration: where samples left out go beyond the others, and as far
- * as coarser steps for all values are worth it. */
+/* How far ranges reach beyond calibration: half as far as samples left out go beyond the others. */
 #include "data_files.h"
 #include "graph_kit.h"
 
@@ -11,14 +10,13 @@
 #include "ops/ops.h"
 #include "quant/method.h"
 
-enum { SAMPLES = 50, CHANNELS = 4, SIDE = 6, INNER = SIDE * SIDE, MOST_SIDE = 48 };
+enum { SAMPLES = 50, CHANNELS = 4, SIDE = 6, SAMPLE = CHANNELS * SIDE * SIDE };
 
-/* One 1x1 Conv on images whose upper left SIDE x SIDE holds what fill gives; the rest is 0. */
-static double reach_of_input(int side, float (*fill)(rng *r, size_t sample))
+/* Of the input of a Conv, whose samples hold what fill gives. */
+static double reach_of_input(float (*fill)(rng *r, size_t sample))
 {
-    const size_t area = (size_t)side * (size_t)side, per = CHANNELS * area;
-    float *x = mem_zero(SAMPLES * per, sizeof *x);
-    const rung_tensor all = { RUNG_F32, 4, { SAMPLES, CHANNELS, side, side }, x };
+    static float x[SAMPLES * SAMPLE];
+    const rung_tensor all = { RUNG_F32, 4, { SAMPLES, CHANNELS, SIDE, SIDE }, x };
     const dataset_options data_opt = { .n_workers = 1 };
     rung_quant_options opt = RUNG_QUANT_OPTIONS;
     graph *g = kit_graph(op_find);
@@ -27,11 +25,9 @@ static double reach_of_input(int side, float (*fill)(rng *r, size_t sample))
     rng r;
     size_t n;
     rng_seed(&r, 3);
-    for (size_t k = 0; k < SAMPLES; k++)
-        for (size_t i = 0; i < CHANNELS * INNER; i++)
-            x[k * per + i / INNER * area + i % INNER / SIDE * (size_t)side + i % SIDE] =
-                fill(&r, k);
-    const int in = kit_input(g, "x", 4, DIMS(-1, CHANNELS, side, side));
+    for (size_t i = 0; i < SAMPLES * SAMPLE; i++)
+        x[i] = fill(&r, i / SAMPLE);
+    const int in = kit_input(g, "x", 4, DIMS(-1, CHANNELS, SIDE, SIDE));
     const int w = kit_random(g, &r, "w", 4, DIMS(CHANNELS, CHANNELS, 1, 1));
     kit_output(g, kit_node(g, "Conv", "c", 2, IDS(in, w)));
     assert_ok(graph_sort(g, err));
@@ -48,7 +44,6 @@ static double reach_of_input(int side, float (*fill)(rng *r, size_t sample))
     samples_free(&s);
     dataset_free(d);
     graph_free(g);
-    mem_free(x);
     return reach;
 }
 
@@ -74,23 +69,28 @@ static float bounded(rng *r, size_t sample)
 static void only_what_goes_beyond_is_stretched(void **state)
 {
     (void)state;
-    assert_true(reach_of_input(SIDE, uniform) < 1.02);
-    assert_true(reach_of_input(SIDE, bounded) == 1);
-    assert_true(reach_of_input(SIDE, heavy) > 1.1);
+    assert_true(reach_of_input(uniform) < 1.02);
+    assert_true(reach_of_input(bounded) == 1);
+    assert_true(reach_of_input(heavy) > 1.03);
 }
 
-/* The same values among 64 times as many: what is clipped is the same, what is coarser is more. */
-static void steps_of_many_values_count(void **state)
+/* One sample at twice the range of the others. */
+static float twice(rng *r, size_t sample)
+{
+    return (sample == 17 ? 2.0F : 1.0F) * (rng_uniform(r) < 0.5 ? -1.0F : 1.0F);
+}
+
+static void a_range_is_stretched_half_as_far(void **state)
 {
     (void)state;
-    assert_true(reach_of_input(MOST_SIDE, heavy) < reach_of_input(SIDE, heavy));
+    assert_true(fabs(reach_of_input(twice) - 1.5) < 1e-6);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_what_goes_beyond_is_stretched),
-        cmocka_unit_test(steps_of_many_values_count),
+        cmocka_unit_test(a_range_is_stretched_half_as_far),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
 }
