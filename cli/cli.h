@@ -26,7 +26,7 @@ typedef struct train_words {
     const char *metrics, *prepared, *scales;
     long        epochs, batch_epochs, freeze_scales, chunk;
     double      lr, momentum, weight_decay, clip, warmup, ema, label_smoothing;
-    double      cross_entropy, mse, dampen, checkpoint_seconds;
+    double      cross_entropy, mse, dampen, freeze_oscillating, checkpoint_seconds;
     bool        is_float, resume;
 } train_words;
 
@@ -96,6 +96,7 @@ enum {
     TRAIN_BATCH_EPOCHS,
     TRAIN_SCALES,
     TRAIN_FREEZE_SCALES,
+    TRAIN_FREEZE_OSCILLATING,
     TRAIN_CHUNK,
 };
 bool train_take(train_words *t, int opt, const char *text);
@@ -103,7 +104,8 @@ bool train_take(train_words *t, int opt, const char *text);
     {                                                                                              \
         .epochs = -1, .batch_epochs = -1, .freeze_scales = -1, .lr = -1, .momentum = -1,           \
         .weight_decay = -1, .clip = -1, .warmup = -1, .ema = -1, .label_smoothing = -1,            \
-        .cross_entropy = -1, .mse = -1, .dampen = -1, .checkpoint_seconds = -1                     \
+        .cross_entropy = -1, .mse = -1, .dampen = -1, .freeze_oscillating = -1,                    \
+        .checkpoint_seconds = -1                                                                   \
     }
 
 /* The arrays of --input, one for each input of the model, in its order. inputs_free is due in every

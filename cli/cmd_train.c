@@ -77,6 +77,7 @@ static void take_numbers(const options *o, rung_train_options *t)
     t->cross_entropy = or_zero(w->cross_entropy);
     t->mse = or_zero(w->mse);
     t->dampen = or_zero(w->dampen);
+    t->freeze_oscillating = or_zero(w->freeze_oscillating);
     t->checkpoint_seconds = or_zero(w->checkpoint_seconds);
     t->batch_epochs = w->batch_epochs == 0 ? -1 : w->batch_epochs > 0 ? (int)w->batch_epochs : 0;
 }
@@ -100,7 +101,8 @@ static int check_modes(const options *o)
         return misused(&cmd_train, "--resume wants --checkpoint DIR: where the run was kept");
     if (w->is_float && (o->qconfig || o->act_bits || o->weight_bits || o->range || o->method ||
                         o->act_type || o->weight_scheme || o->symmetric || o->reduce_range ||
-                        w->scales || w->freeze_scales > 0 || w->prepared || w->dampen > 0))
+                        w->scales || w->freeze_scales > 0 || w->prepared || w->dampen > 0 ||
+                        w->freeze_oscillating > 0))
         return misused(&cmd_train, "--float trains the float model: options of quantization do not "
                        "go with it");
     if (!w->is_float && (w->batch_epochs >= 0 || w->chunk > 0))
@@ -256,7 +258,8 @@ static int run(int argc, char **argv)
                                "schedule warmup momentum weight-decay clip ema distill "
                                "cross-entropy mse features label-smoothing augment checkpoint "
                                "checkpoint-seconds resume metrics prepared dampen batch-epochs "
-                               "chunk scales freeze-scales range percentile act-type act-symmetric "
+                               "chunk scales freeze-scales freeze-oscillating range percentile "
+                               "act-type act-symmetric "
                                "weight-scheme qconfig pairs act-bits reduce-range weight-bits "
                                "method exclude ops samples seed threads preprocess json quiet",
                                &o);
@@ -320,6 +323,8 @@ const command cmd_train = {
     "                         fbgemm, x86 or qnnpack, otherwise learned\n"
     "  --freeze-scales N      observed scales stay as they are after epoch N; default: never\n"
     "  --dampen W             pulls weights that swing between two codes to one, late in training\n"
+    "  --freeze-oscillating T weights whose code turns back in more than a share T of the steps\n"
+    "                         stay at their average code until the run ends\n"
     "  --prepared FILE        writes the trained model before it is made integer: a MODEL to go\n"
     "                         on from\n"
     "\nOf --float:\n"

@@ -109,6 +109,7 @@ static const struct option long_options[] = {
     { "batch-epochs", required_argument, NULL, TRAIN_BATCH_EPOCHS },
     { "scales", required_argument, NULL, TRAIN_SCALES },
     { "freeze-scales", required_argument, NULL, TRAIN_FREEZE_SCALES },
+    { "freeze-oscillating", required_argument, NULL, TRAIN_FREEZE_OSCILLATING },
     { NULL, 0, NULL, 0 },
 };
 

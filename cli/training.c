@@ -42,6 +42,7 @@ bool train_take(train_words *t, int opt, const char *text)
     case TRAIN_CROSS_ENTROPY: return to_double(text, 0, 1e6, &t->cross_entropy);
     case TRAIN_MSE: return to_double(text, 0, 1e6, &t->mse);
     case TRAIN_DAMPEN: return to_double(text, 0, 1e6, &t->dampen);
+    case TRAIN_FREEZE_OSCILLATING: return to_double(text, 0, 0.99, &t->freeze_oscillating);
     default: return to_double(text, 0.01, 1e6, &t->checkpoint_seconds);
     }
 }

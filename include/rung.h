@@ -423,6 +423,8 @@ typedef struct rung_train_options {
     size_t         freeze_scales; /* observed ones stay as they are after so many epochs; 0 = never;
                                    * rung_trainer: rung_trainer_freeze_scales */
     double         dampen;  /* of weights that swing between two codes (Nagel 2022); 0 = off */
+    double         freeze_oscillating; /* weights whose code turns back in a larger share of steps
+                                        * stay at their average code (Nagel 2022); 0 = off */
     /* Float training: epochs whose normalizations use the statistics of the batch; later ones use
      * the running statistics. 0 = all but the last quarter; negative: none. */
     int            batch_epochs;

@@ -60,7 +60,7 @@ static rung_status check_numbers(const rung_train_options *o, rung_error *err)
     const double all[] = { o->rate, o->scale_rate, o->momentum, o->weight_decay, o->clip_norm,
                            o->ema, o->warmup, o->step_epochs, o->step_factor, o->cross_entropy,
                            o->distill, o->mse, o->features, o->temperature, o->label_smoothing,
-                           o->dampen, o->checkpoint_seconds };
+                           o->dampen, o->freeze_oscillating, o->checkpoint_seconds };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (!isfinite(all[i]))
             return fail(err, RUNG_EARGUMENT, "rung_train_options: a number is not finite");
@@ -76,6 +76,9 @@ static rung_status check_numbers(const rung_train_options *o, rung_error *err)
         o->temperature < 0 || o->clip_norm < 0 || o->dampen < 0 || o->warmup < 0)
         return fail(err, RUNG_EARGUMENT, "weights of losses, the temperature, clip_norm, dampen "
                     "and warmup must not be negative");
+    if (o->freeze_oscillating < 0 || o->freeze_oscillating >= 1)
+        return fail(err, RUNG_EARGUMENT, "freeze_oscillating is a share of steps, from 0 to below "
+                    "1");
     if (o->n_threads < 0 || o->n_features < 0 || (o->n_features && !o->feature_names) ||
         o->batch > 1u << 20 || o->chunk > 1u << 20 || o->epochs > 1u << 20 ||
         o->freeze_scales > 1u << 20)
@@ -134,6 +137,7 @@ static void set_trainer(const rung_train_options *o, bool prepared, trainer_opti
     t->scales = o->scales;
     t->batch_stats = !prepared && o->batch_epochs >= 0;
     t->dampen = (float)o->dampen;
+    t->freeze_oscillating = (float)o->freeze_oscillating;
     t->features = o->feature_names;
     t->n_features = o->n_features;
 }

@@ -19,6 +19,14 @@ dtype fake_type(const fake_quantizer *f)
     return f->zero ? f->zero->type : RUNG_U8;
 }
 
+bool fake_about_zero(const fake_quantizer *f)
+{
+    for (size_t i = 0; f->zero && i < tensor_count(f->zero); i++)
+        if (tensor_get_int(f->zero, i) != 0)
+            return false;
+    return fake_type(f) == RUNG_I8;
+}
+
 static bool has_parameters(const fake_quantizer *f)
 {
     const size_t n = f->scale && f->scale->type == RUNG_F32 ? tensor_count(f->scale) : 0;

@@ -31,6 +31,8 @@ void fake_codes_begin(const graph *g, const node *quantize, fake_quantizer *f);
 bool fake_read_clip(const graph *g, const node *n, fake_quantizer *f);
 
 dtype fake_type(const fake_quantizer *f);
+/* Whether its codes are int8 with zero point 0, as those of weights are. */
+bool fake_about_zero(const fake_quantizer *f);
 /* The channel of element i of x is i / inner % channels. */
 typedef struct fake_layout {
     size_t channels, inner;

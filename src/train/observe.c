@@ -56,21 +56,13 @@ static observed describe(const graph *g, const fake_quantizer *f, const fake_nod
                        .symmetric = how.symmetric, .channels = tensor_count(f->scale) };
 }
 
-static bool zeros_are_0(const fake_quantizer *f)
-{
-    for (size_t i = 0; f->zero && i < tensor_count(f->zero); i++)
-        if (tensor_get_int(f->zero, i) != 0)
-            return false;
-    return fake_type(f) == RUNG_I8;
-}
-
 /* A weight that alone has its scale is ranged here, anything else by the tape. What only moves
  * values that were clipped to fewer codes has no Clip of its own: the fewest count. */
 static rung_status join(const observers *o, const params *p, const fake_quantizer *f,
                         const fake_nodes *n, observed *k, bool first, rung_error *err)
 {
     const int at = p->at[n->in];
-    const bool weight = at >= 0 && p->list[at].kind == PARAM_WEIGHT && zeros_are_0(f);
+    const bool weight = at >= 0 && p->list[at].kind == PARAM_WEIGHT && fake_about_zero(f);
     const int bits = qat_observer_of(o->g, o->g->values[n->scale].name, f).bits;
     if (k->type != fake_type(f) || (weight && !first && k->source >= 0 && k->source != n->in))
         return fail(err, RUNG_EUNSUPPORTED, "scale '%s' is that of several weights, or of "

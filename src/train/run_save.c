@@ -35,17 +35,16 @@ static uint64_t hash_options(uint64_t h, const run *r)
     const augment_options *a = &o->augment;
     snprintf(text, sizeof text,
              "%d %a %a %d %a %a %a %a %a %a %d %zu %zu %zu %a %a|%a %a %a %a %a %a|"
-             "%zu %zu %d %d %d %a %a|%zu %zu %zu %llu|%d %d %d %a|%zu %d %zu %d",
+             "%zu %zu %d %d %d %a %a %a|%zu %zu %zu %llu|%d %d %d %a|%zu %d %zu %d",
              p->kind, (double)p->rate, (double)p->momentum, p->nesterov, (double)p->beta1,
-             (double)p->beta2,
-             (double)p->epsilon, (double)p->weight_decay, (double)p->clip_norm,
+             (double)p->beta2, (double)p->epsilon, (double)p->weight_decay, (double)p->clip_norm,
              (double)p->scale_rate, p->schedule, p->warmup, p->total, p->step_every,
              (double)p->step_factor, (double)p->ema, (double)l->cross_entropy,
              (double)l->label_smoothing, (double)l->mse, (double)l->distill, (double)l->temperature,
              (double)l->features, r->batch, t->chunk, trainer_scales(r->t), t->batch_stats,
              t->batch_stats ? ranks_count(r->ranks) : 1, (double)t->momentum, (double)t->dampen,
-             o->epochs, o->freeze_statistics, o->freeze_scales, (unsigned long long)o->seed,
-             a->crop, a->flip, a->cutout, (double)a->mixup,
+             (double)t->freeze_oscillating, o->epochs, o->freeze_statistics, o->freeze_scales,
+             (unsigned long long)o->seed, a->crop, a->flip, a->cutout, (double)a->mixup,
              dataset_size(r->data), dataset_has_labels(r->data),
              r->eval ? dataset_size(r->eval) : 0, o->eval_batch);
     h = checkpoint_hash(h, text, strlen(text));

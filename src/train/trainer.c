@@ -147,6 +147,8 @@ static rung_status make(trainer *t, const graph *teacher, rung_error *err)
     if (!t->grad || !t->before || !t->state)
         return out_of_memory(3 * t->p->total, err);
     st = count_codes(t, err);
+    if (st == RUNG_OK && t->prepared && t->opt.freeze_oscillating > 0)
+        st = freezer_create(t->g, t->p, t->opt.freeze_oscillating, &t->freezer, err);
     return st == RUNG_OK ? open_lanes(t, err) : st;
 }
 
@@ -185,6 +187,7 @@ void trainer_free(trainer *t)
     graph_free(t->watch.teacher);
     optimizer_free(t->o);
     params_free(t->p);
+    freezer_free(t->freezer);
     observers_free(t->observers);
     mem_free(t->seen);
     mem_free(t->grad);
@@ -404,6 +407,8 @@ static rung_status move(trainer *t, const batch *b, const job *j, step_result *o
     keep_scales(t);
     if (watched_scales(t))
         observers_step(t->observers, t->seen, t->p->data, t->o->average);
+    if (t->freezer)
+        freezer_step(t->freezer, t->p, t->o->average);
     if (t->opt.batch_stats)
         keep_statistics(t);
     for (int i = 0; i < t->n_lanes; i++)
@@ -458,8 +463,10 @@ void trainer_state(const trainer *t, int part, void **data, size_t *size)
 {
     *data = NULL;
     *size = 0;
-    if (t->observers)
+    if (part == 0 && t->observers)
         observers_state(t->observers, data, size);
+    if (part == 1 && t->freezer)
+        freezer_state(t->freezer, data, size);
 }
 
 const float *trainer_weights(const trainer *t)

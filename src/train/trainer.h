@@ -33,6 +33,9 @@ typedef struct trainer_options {
     /* Nagel 2022: the gradient of dampen * sum (w - q(w))^2 over the weights, rising from 0 to its
      * full weight over the run by half a cosine; 0: off. */
     float             dampen;
+    /* Nagel 2022 too: a weight whose code turns back in a larger share of steps than this (a moving
+     * average with factor 0.99) stays at the rounded average of its codes; 0: off. */
+    float             freeze_oscillating;
     /* Tensors whose values are to be like the teacher's of the same name (loss.features). */
     const char *const *features;
     int                n_features;
@@ -75,7 +78,7 @@ optimizer *trainer_optimizer(trainer *t);
 /* How scales are trained, no default; of a float graph fixed. */
 rung_scales trainer_scales(const trainer *t);
 /* What else a checkpoint must hold: part 0, 1, ...; *size = 0: nothing. */
-enum { TRAINER_STATES = 1 };
+enum { TRAINER_STATES = 2 };
 void        trainer_state(const trainer *t, int part, void **data, size_t *size);
 /* The parameters to be used: the average, where one is kept. */
 const float *trainer_weights(const trainer *t);

@@ -35,6 +35,27 @@ typedef struct lane {
     bool         stale; /* the parameters moved since its last run */
 } lane;
 
+/* How the code of a weight moved. */
+typedef struct swing {
+    float code;      /* of the last step; of a frozen weight for good */
+    float mean;      /* a moving average of codes */
+    float often;     /* that of turns: 1 in a step whose change goes against the last change */
+    float direction; /* of the last change: -1, 1; 0: there was none */
+    float frozen;    /* 0, 1: floats alone, so that a checkpoint has no padding */
+} swing;
+/* The code of one more step. True: the weight is frozen, at s->code. */
+bool swing_see(swing *s, float code, float threshold);
+
+typedef struct freezer freezer;
+/* Of the weights of g that have codes, as they are in p. g and p are read during its life. */
+rung_status freezer_create(const graph *g, const params *p, float threshold, freezer **out,
+                           rung_error *err);
+void        freezer_free(freezer *z);
+void        freezer_state(freezer *z, void **data, size_t *size); /* for checkpoints */
+/* After each step: weights that are frozen are put back on their codes, in average (NULL: none) as
+ * well. */
+void freezer_step(freezer *z, const params *p, float *average);
+
 struct trainer {
     arena          *mem;
     const graph    *g;
@@ -51,6 +72,7 @@ struct trainer {
     float          *state; /* [p->total]: running statistics of the step; NULL: none */
     float          *seen;  /* [2 p->n]: ranges of the batch (tape_seen); NULL: none */
     float          *before; /* [p->total]: parameters before the step */
+    freezer        *freezer; /* NULL: weights that swing do not freeze */
     int            *codes;  /* by parameter: of a scale, how many codes its pairs have at most */
 };
 

@@ -124,12 +124,13 @@ uint64_t key_train(uint64_t key, const train_options *o)
     const loss_options *l = &t->loss;
     const augment_options *a = &o->augment;
     snprintf(text, sizeof text,
-             "%a %a %a %a %a %a|%zu %zu %d %zu %a %a|%zu %a %a %llu %d|%d %d %d %a",
+             "%a %a %a %a %a %a|%zu %zu %d %zu %a %a %a|%zu %a %a %llu %d|%d %d %d %a",
              (double)l->cross_entropy, (double)l->label_smoothing, (double)l->mse,
              (double)l->distill, (double)l->temperature, (double)l->features, t->batch, t->chunk,
-             (int)t->scales, o->freeze_scales, (double)t->momentum, (double)t->dampen, o->epochs,
-             o->warmup, o->step_epochs, (unsigned long long)o->seed, o->eval_batch, a->crop,
-             a->flip, a->cutout, (double)a->mixup);
+             (int)t->scales, o->freeze_scales, (double)t->momentum, (double)t->dampen,
+             (double)t->freeze_oscillating, o->epochs, o->warmup, o->step_epochs,
+             (unsigned long long)o->seed, o->eval_batch, a->crop, a->flip, a->cutout,
+             (double)a->mixup);
     key = add_text(add_optimizer(key, &t->optimizer), text);
     return add_list(key, t->features, t->n_features);
 }

@@ -17,7 +17,7 @@ from cli_kit import DIGITS, good, json_of, refused, write_idx
 
 BITS = ['--weight-bits', '4', '--act-bits', '4', '--method', 'none', '--range', 'minmax']
 
-OBSERVED = ['--qconfig', 'fbgemm', '--freeze-scales', '1']
+OBSERVED = ['--qconfig', 'fbgemm', '--freeze-scales', '1', '--freeze-oscillating', '0.01']
 
 
 @pytest.fixture(scope='session')
@@ -221,7 +221,9 @@ def test_mistakes(folder):
             (['--resume'], '--checkpoint'), (['--float', '--act-bits', '4'], '--float'),
             (['--batch-epochs', '2'], '--float'), (['--chunk', '8'], '--float'),
             (['--scales', 'all'], 'observed'),
-            (['--float', '--scales', 'fixed'], '--float'), (['--freeze-scales', '0'], '--freeze'),
+            (['--float', '--scales', 'fixed'], '--float'),
+            (['--freeze-scales', '0'], '--freeze-scales'),
+            (['--freeze-oscillating', '1'], '--freeze-oscillating'),
             (['--momentum', '1'], '--momentum')]:
         refused(*base, *more, status=2, says=words)
     for more, words in [
