@@ -176,10 +176,8 @@ static rung_status open_data(const options *o, const char *spec, const work *w,
 static rung_status prepare(const options *o, const call *c, work *w, rung_error *err)
 {
     rung_diagnostics *remarks = NULL;
-    rung_status st = RUNG_OK;
-    if (o->train.is_float || rung_is_prepared(w->model))
-        return RUNG_OK;
-    st = rung_prepare_qat(w->model, w->data, &c->quant, &w->prepared, &remarks, err);
+    const rung_status st = rung_prepare_qat(w->model, w->data, &c->quant, &w->prepared, &remarks,
+                                            err);
     for (size_t i = 0; is_first(w) && i < rung_diagnostics_count(remarks); i++) {
         const rung_diagnostic r = rung_diagnostics_get(remarks, i);
         fprintf(stderr, "remark: %s: %s: ", r.code, r.where);
@@ -198,10 +196,13 @@ static rung_status train(const options *o, const call *c, work *w, rung_error *e
     if ((st = rung_model_load(o->model, &w->model, err)) != RUNG_OK ||
         (st = open_data(o, o->data, w, &w->data, err)) != RUNG_OK ||
         (o->eval && (st = open_data(o, o->eval, w, &w->eval, err)) != RUNG_OK) ||
-        (name && !none && (st = rung_model_load(name, &w->teacher, err)) != RUNG_OK) ||
-        (st = prepare(o, c, w, err)) != RUNG_OK)
+        (name && !none && (st = rung_model_load(name, &w->teacher, err)) != RUNG_OK))
         return st;
-    const rung_model *teacher = w->teacher ? w->teacher : w->prepared && !none ? w->model : NULL;
+    const bool prepares = !o->train.is_float && !rung_is_prepared(w->model);
+    const rung_model *teacher = w->teacher ? w->teacher : prepares && !none ? w->model : NULL;
+    if ((st = rung_train_check(w->model, teacher, w->data, &c->train, err)) != RUNG_OK ||
+        (prepares && (st = prepare(o, c, w, err)) != RUNG_OK))
+        return st;
     return rung_train(w->prepared ? w->prepared : w->model, teacher, w->data, w->eval, &c->train,
                       &w->out, &w->trained, &w->record, err);
 }

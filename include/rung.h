@@ -454,6 +454,11 @@ typedef struct rung_train_options {
  * training among them: by top-1, without labels by agreement with the teacher. *out is the
  * deployable model, *trained (NULL: not wanted) the same before convert. */
 typedef struct rung_training rung_training;
+/* What rung_train would refuse of options and teacher, by what the model declares; model may be the
+ * float one, before rung_prepare_qat, which takes longer. */
+RUNG_API rung_status rung_train_check(const rung_model *model, const rung_model *teacher,
+                                      const rung_dataset *data, const rung_train_options *options,
+                                      rung_error *err);
 RUNG_API rung_status rung_train(const rung_model *model, const rung_model *teacher,
                                 rung_dataset *data, rung_dataset *eval,
                                 const rung_train_options *options, rung_model **out,

@@ -202,6 +202,22 @@ static rung_status run(const rung_model *model, const rung_model *teacher, datas
     return st;
 }
 
+rung_status rung_train_check(const rung_model *model, const rung_model *teacher,
+                             const rung_dataset *data, const rung_train_options *options,
+                             rung_error *err)
+{
+    rung_train_options o;
+    train_options opt;
+    rung_status st;
+    if (!model || !data)
+        return fail(err, RUNG_EARGUMENT, "rung_train_check: model and data must not be NULL");
+    if ((st = options_copy(&o, sizeof o, options, "rung_train_options", err)) != RUNG_OK ||
+        (st = train_options_take(&o, rung_is_prepared(model), dataset_has_labels(data->d),
+                                 teacher != NULL, &opt, err)) != RUNG_OK)
+        return st;
+    return train_check(model->g, teacher ? teacher->g : NULL, data->d, &opt, err);
+}
+
 rung_status rung_train(const rung_model *model, const rung_model *teacher, rung_dataset *data,
                        rung_dataset *eval, const rung_train_options *options, rung_model **out,
                        rung_model **trained, rung_training **record, rung_error *err)

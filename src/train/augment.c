@@ -59,6 +59,18 @@ rung_status augment_parse(const char *text, augment_options *out, rung_error *er
     return RUNG_OK;
 }
 
+static rung_status not_images(rung_error *err)
+{
+    return fail(err, RUNG_EARGUMENT, "crop, flip and cutout want float32 images [N,C,H,W] or "
+                "[N,H,W,C] with up to 4 channels");
+}
+
+static rung_status not_mixed(const char *input, dtype type, rung_error *err)
+{
+    return fail(err, RUNG_EARGUMENT, "mixup wants float32 inputs, '%s' is %s", input,
+                dtype_name(type));
+}
+
 rung_status augmenter_create(const augment_options *opt, uint64_t seed, augmenter **out,
                              rung_error *err)
 {
@@ -76,6 +88,37 @@ void augmenter_free(augmenter *a)
         return;
     arena_free(a->mem);
     mem_free(a);
+}
+
+static rung_status check_images(const augment_options *opt, const value *v, rung_error *err)
+{
+    enum { MOST_CHANNELS = 4 };
+    if (v->type != RUNG_UNDEFINED && v->type != RUNG_F32)
+        return not_images(err);
+    if (v->rank < 0)
+        return RUNG_OK;
+    if (v->rank != 4 || (v->dims[1] > MOST_CHANNELS && v->dims[3] > MOST_CHANNELS))
+        return not_images(err);
+    const bool first = v->dims[1] <= MOST_CHANNELS;
+    const int64_t h = v->dims[first ? 2 : 1], w = v->dims[first ? 3 : 2];
+    const int64_t side = h > 0 && (h < w || w < 1) ? h : w;
+    if (side > 0 && (opt->crop >= side || opt->cutout >= side))
+        return fail(err, RUNG_EARGUMENT, "%s=%d: nothing would be left of images of %lld x %lld",
+                    opt->crop >= side ? "crop" : "cutout",
+                    opt->crop >= side ? opt->crop : opt->cutout, (long long)h, (long long)w);
+    return RUNG_OK;
+}
+
+rung_status augment_check(const augment_options *opt, const graph *g, rung_error *err)
+{
+    for (int i = 0; i < g->n_inputs && opt->mixup > 0; i++) {
+        const value *v = &g->values[g->inputs[i]];
+        if (v->type != RUNG_UNDEFINED && v->type != RUNG_F32)
+            return not_mixed(v->name, v->type, err);
+    }
+    if (g->n_inputs < 1 || (!opt->crop && !opt->flip && !opt->cutout))
+        return RUNG_OK;
+    return check_images(opt, &g->values[g->inputs[0]], err);
 }
 
 /* --- images ----------------------------------------------------------------------------------- */
@@ -184,8 +227,7 @@ static rung_status mix(augmenter *a, const size_t *samples, size_t epoch, const 
         tensor *t = &a->b.inputs[k].t;
         const size_t per = dims_count(t->rank - 1, t->dims + 1);
         if (t->type != RUNG_F32)
-            return fail(err, RUNG_EARGUMENT, "mixup wants float32 inputs, '%s' is %s",
-                        a->b.inputs[k].name, dtype_name(t->type));
+            return not_mixed(a->b.inputs[k].name, t->type, err);
         float *y = arena_alloc(a->mem, n * per * sizeof *y);
         if (!y)
             return fail_memory(err, "mixup", n * per * sizeof *y);
@@ -210,8 +252,7 @@ static rung_status change_images(augmenter *a, const size_t *samples, size_t epo
     if (!a->opt.crop && !a->opt.flip && !a->opt.cutout)
         return RUNG_OK;
     if (!shape_of(t, &s))
-        return fail(err, RUNG_EARGUMENT, "crop, flip and cutout want float32 images [N,C,H,W] or "
-                    "[N,H,W,C] with up to 4 channels");
+        return not_images(err);
     float *y = arena_alloc(a->mem, a->b.n * s.count * sizeof *y);
     if (!y)
         return fail_memory(err, "augmentation", a->b.n * s.count * sizeof *y);

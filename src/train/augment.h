@@ -4,6 +4,7 @@
 #define RUNG_TRAIN_AUGMENT_H
 
 #include "data/data.h"
+#include "graph/graph.h"
 
 /* Zero everywhere: nothing. Pixels are as preprocessing left them; those that crop and cutout make
  * are 0, the mean where a mean was subtracted. */
@@ -17,6 +18,9 @@ typedef struct augment_options {
 
 /* "crop=4,flip,cutout=8,mixup=0.2"; NULL or "": nothing. The error names the word. */
 rung_status augment_parse(const char *text, augment_options *out, rung_error *err);
+
+/* Whether the inputs of g, as it declares them, are images that can be changed so. */
+rung_status augment_check(const augment_options *opt, const graph *g, rung_error *err);
 
 typedef struct augmenter augmenter;
 

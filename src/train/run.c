@@ -190,8 +190,6 @@ static rung_status set_batch(run *r, rung_error *err)
 {
     const trainer_options *opt = &r->opt->trainer;
     const size_t all = dataset_size(r->data), n = (size_t)ranks_count(r->ranks);
-    if (!all)
-        return fail(err, RUNG_EARGUMENT, "the data set is empty: there is nothing to train on");
     if (opt->batch_stats && all < n)
         return fail(err, RUNG_EARGUMENT, "%zu samples for %zu processes: with statistics of the "
                     "batch each wants one at least", all, n);
@@ -285,7 +283,8 @@ rung_status train_run(const graph *g, const graph *teacher, dataset *data, datas
     *model = NULL;
     if (trained)
         *trained = NULL;
-    if ((st = make(&r, err)) == RUNG_OK && (st = begin(&r, err)) == RUNG_OK &&
+    if ((st = train_check(g, teacher, data, opt, err)) == RUNG_OK &&
+        (st = make(&r, err)) == RUNG_OK && (st = begin(&r, err)) == RUNG_OK &&
         (st = train(&r, err)) == RUNG_OK)
         st = finish(&r, model, trained, err);
     metrics_close(&r);

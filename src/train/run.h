@@ -26,6 +26,11 @@ typedef struct train_options {
     bool            quiet;
 } train_options;
 
+/* What train_run refuses by options and declared shapes, also for the float model that g is to be
+ * prepared from: before calibration, which may take long. */
+rung_status train_check(const graph *g, const graph *teacher, const dataset *data,
+                        const train_options *opt, rung_error *err);
+
 /* Trains g (float, or prepared: quant/qat.h). teacher (NULL: none) is what losses follow and what
  * evaluation compares with. The model is evaluated on eval (NULL: never) before training and after
  * each epoch, as it would be deployed, and the best is what comes out: by top-1, then by the loss;

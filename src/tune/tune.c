@@ -99,6 +99,8 @@ static rung_status run(maker *m, tune_record *r, graph **out, rung_error *err)
             RUNG_OK ||
         (st = find_bits(m->g, &m->opt->quant, r, err)) != RUNG_OK ||
         (st = look_at(m, r, err)) != RUNG_OK ||
+        (!m->opt->no_train &&
+         (st = train_check(m->g, m->g, m->data, &m->opt->train, err)) != RUNG_OK) ||
         (st = policy_run(r, make_trial, m, err)) != RUNG_OK)
         return st;
     return store_load(m->opt->work, r->best, m->keys[r->best], out, err);

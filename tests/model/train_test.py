@@ -13,7 +13,7 @@ import onnxruntime as ort
 import pytest
 
 import util
-from cli_kit import DIGITS, good, json_of, refused, write_idx
+from cli_kit import DIGITS, command, good, json_of, refused, small_conv, write_idx
 
 BITS = ['--weight-bits', '4', '--act-bits', '4', '--method', 'none', '--range', 'minmax']
 
@@ -208,6 +208,27 @@ def test_numbers_that_explode(folder):
                    says=['step', 'not finite'])
     assert "'" in says
     assert not (folder / 'n.onnx').exists()
+
+
+def test_mistakes_are_found_before_calibration(folder):
+    """Whatever options and declared shapes tell: not a sample is looked at before."""
+    train, _ = data(folder, 64)
+    other = folder / 'other.onnx'
+    small_conv(other)
+    for more, words in [
+            (['--augment', 'turn'], "'turn'"), (['--augment', 'crop=28'], 'crop=28'),
+            (['--augment', 'flip,cutout=40'], 'cutout=40'),
+            (['--features', '1:nothing'], "'nothing'"), (['--warmup', '3'], 'warm-up of 3'),
+            (['--teacher', other], 'output 0'), (['--label-smoothing', '-1'], 'label-smoothing'),
+            (['--teacher', 'none', '--mse', '1'], 'teacher')]:
+        result = command('train', DIGITS, '-o', folder / 'x.onnx', '--data', train, '--epochs', 3,
+                         *more)
+        assert result.returncode in (1, 2), more
+        assert words in result.stderr and 'calibrating' not in result.stderr, result.stderr
+    with_tune = command('tune', DIGITS, '-o', folder / 'x.onnx', '--data', train, '--eval', train,
+                        '--max-drop', 0, '--augment', 'crop=28', '--work', folder / 'work')
+    assert with_tune.returncode == 1 and 'crop=28' in with_tune.stderr
+    assert 'trial:' not in with_tune.stderr
 
 
 def test_mistakes(folder):

@@ -4,6 +4,7 @@
 
 #include <math.h>
 
+#include "ops/ops.h"
 #include "train/augment.h"
 #include "train/checkpoint.h"
 
@@ -145,6 +146,39 @@ static void wants_images(void **state)
     augmenter_free(a);
 }
 
+/* By what a graph declares; what it does not is found when samples come. */
+static void declared_shapes_are_checked(void **state)
+{
+    (void)state;
+    static const struct {
+        int             rank;
+        int64_t         dims[4];
+        augment_options opt;
+        const char     *says; /* NULL: good */
+    } cases[] = {
+        { 4, { -1, 3, 32, 24 }, { .crop = 23, .flip = true, .cutout = 23 }, NULL },
+        { 4, { -1, 3, 32, 24 }, { .crop = 24 }, "crop=24: nothing would be left" },
+        { 4, { -1, 20, 32, 3 }, { .cutout = 20 }, "cutout=20" },
+        { 4, { -1, 3, -1, -1 }, { .crop = 4000 }, NULL },
+        { 4, { -1, 16, 8, 8 }, { .flip = true }, "[N,C,H,W]" },
+        { 4, { -1, 16, 8, 8 }, { .mixup = 1 }, NULL },
+        { 2, { -1, 10 }, { .flip = true }, "[N,C,H,W]" },
+        { 2, { -1, 10 }, { .mixup = 0.5f }, NULL },
+    };
+    for (int i = 0; i < COUNT(cases); i++) {
+        graph *g = kit_graph(op_find);
+        const int x = kit_input(g, "x", cases[i].rank, cases[i].dims);
+        kit_output(g, kit_node(g, "Relu", "relu", 1, IDS(x)));
+        if (cases[i].says)
+            assert_fails(augment_check(&cases[i].opt, g, err), RUNG_EARGUMENT, cases[i].says);
+        else
+            assert_ok(augment_check(&cases[i].opt, g, err));
+        g->values[x].type = RUNG_I64;
+        assert_fails(augment_check(&cases[i].opt, g, err), RUNG_EARGUMENT, "float32");
+        graph_free(g);
+    }
+}
+
 /* Read back as written; cut, changed or of another run it is refused, and nothing is filled. */
 static void checkpoints(void **state)
 {
@@ -184,7 +218,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(options_are_read), cmocka_unit_test(flips),
         cmocka_unit_test(depends_on_the_sample_alone), cmocka_unit_test(mixes),
-        cmocka_unit_test(wants_images),     cmocka_unit_test(checkpoints),
+        cmocka_unit_test(wants_images),
+        cmocka_unit_test(declared_shapes_are_checked),     cmocka_unit_test(checkpoints),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
 }
