@@ -265,6 +265,21 @@ def test_albert(tmp_path, mode, options, share, close, correct):
     assert abs(accuracy(peer, targets) - figures[1]) <= 0.5
 
 
+def test_albert_levels(tmp_path):
+    """avx2 and avxvnni differ in their integer products only: the same bytes. At the other levels
+    the float steps between the products differ in the order of their sums, too."""
+    source, folder = albert()
+    feeds = {k: v[:2] for k, v in masked_reactions(folder, 60, 128)[0].items()}
+    quantize(source, tmp_path / 'q.onnx', '--mode', 'dynamic')
+    outputs = {level: run_rung(tmp_path, tmp_path / 'q.onnx', feeds, level)
+               for level in filter(can_run, LEVELS)}
+    real = feeds['attention_mask'] > 0
+    for level, got in outputs.items():
+        assert cosine(got[real], outputs['ref'][real]) > 0.999, level
+    if 'avxvnni' in outputs:
+        assert util.same_array(outputs['avx2'], outputs['avxvnni'])
+
+
 def sqnr(got, want):
     got, want = got.astype(np.float64), want.astype(np.float64)
     return 10 * np.log10((want ** 2).sum() / ((got - want) ** 2).sum())
