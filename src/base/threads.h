@@ -1,5 +1,5 @@
-/* One parallel region, and a barrier inside it. Threads are OpenMP's: the runtime that oneDNN uses,
- * so there is one pool. */
+/* Parallel regions; base/relay.h orders steps inside them. Threads are OpenMP's: the runtime that
+ * oneDNN uses, so there is one pool. */
 #ifndef RUNG_BASE_THREADS_H
 #define RUNG_BASE_THREADS_H
 
@@ -16,9 +16,6 @@ int         team_size(const team *t);
 
 /* Runs fn(ctx, thread, n_threads) on all threads of the team and returns when all have ended. */
 void team_run(team *t, void (*fn)(void *ctx, int thread, int n_threads), void *ctx);
-
-/* Inside fn: waits for all threads of the team. Spins, then yields. */
-void team_barrier(team *t);
 
 /* The share [*first, *last) of n items of `thread`: contiguous, sizes differ by at most one unit;
  * boundaries are multiples of `unit` (the last share takes the rest). */

@@ -112,9 +112,11 @@ void plan_free(plan *p)
 {
     if (!p)
         return;
+    crew_free(p->crew);
     arena_free(p->mem);
     graph_free(p->g);
     mem_free(p->buffer);
     mem_free(p->scratch);
+    relay_free(p->relay);
     mem_free(p);
 }

@@ -6,6 +6,7 @@
 #ifndef RUNG_ENGINE_PLAN_H
 #define RUNG_ENGINE_PLAN_H
 
+#include "base/relay.h"
 #include "base/threads.h"
 #include "engine/engine.h"
 #include "ops/step.h"
@@ -114,6 +115,8 @@ typedef struct plan {
     size_t n_taps, cap_taps;
     segment *segments;
     size_t n_segments;
+    relay *relay; /* of the steps in parallel segments; NULL: there are none */
+    crew *crew;   /* does them; NULL: the team */
     float_island *islands;
     size_t n_islands, cap_islands;
     plan_pack *packs;

@@ -1,5 +1,6 @@
-/* Execution of a plan: segments of steps, each segment one parallel region, a barrier between steps
- * that share data. Library steps run on the caller's thread and bring threads of their own. */
+/* Execution of a plan: segments of steps, each segment one parallel region, in which a step begins
+ * when the shares of the one before are done. Library steps run on the caller's thread and bring
+ * threads of their own. */
 #include "engine/plan.h"
 
 #include <omp.h>
@@ -27,6 +28,24 @@ static bool tap_before(const plan *p, size_t i)
     return false;
 }
 
+static void take_part(void *ctx, const crew_job *job, int thread);
+
+/* What parallel segments need. */
+static rung_status plan_threads(plan *p, rung_error *err)
+{
+    bool parallel = false, library = false;
+    for (size_t i = 0; i < p->n_segments; i++) {
+        parallel |= p->segments[i].kind == SEGMENT_PARALLEL;
+        library |= p->segments[i].kind == SEGMENT_LIBRARY;
+    }
+    if (!parallel)
+        return RUNG_OK;
+    const rung_status st = relay_create(p->n_threads, p->n_steps, &p->relay, err);
+    if (st != RUNG_OK || library)
+        return st;
+    return crew_create(p->n_threads - 1, take_part, p, &p->crew, err);
+}
+
 rung_status plan_segments(plan *p, rung_error *err)
 {
     p->segments = arena_zero(p->mem, p->n_steps + 1, sizeof *p->segments);
@@ -44,60 +63,89 @@ rung_status plan_segments(plan *p, rung_error *err)
             last->kind = SEGMENT_PARALLEL; /* one large step makes the segment a region */
         last->end = i + 1;
     }
-    return RUNG_OK;
+    return plan_threads(p, err);
 }
 
-typedef struct region {
-    plan *p;
-    team *t;
-    size_t first, end;
-} region;
-
-static void run_step(const plan *p, const plan_step *s, int thread, int n_threads)
+static void run_step(const plan *p, const plan_step *s, int share, int n_shares, int thread)
 {
     void *scratch = p->scratch + (size_t)thread * p->scratch_bytes;
-    s->s.run(&s->s, s->bufs, scratch, thread, n_threads);
+    s->s.run(&s->s, s->bufs, scratch, share, n_shares);
+}
+
+/* Steps of a round, done together. */
+typedef struct region {
+    const plan *p;
+    crew_job job;
+} region;
+
+/* One step of many shares, or small ones in a row. */
+static void run_share(void *ctx, int share, int thread)
+{
+    const region *r = ctx;
+    const plan_step *s = &r->p->steps[r->job.first];
+    if (s->parallel)
+        run_step(r->p, s, share, r->p->n_threads, thread);
+    else
+        for (; s < r->p->steps + r->job.end; s++)
+            run_step(r->p, s, 0, 1, thread);
+}
+
+/* A thread's part of a round; the helpers' too. */
+static void take_part(void *ctx, const crew_job *job, int thread)
+{
+    const plan *p = ctx;
+    const bool tiles = kernel_tiles_begin();
+    for (size_t i = job->first, end; i < job->end; i = end) {
+        end = i + 1;
+        while (!p->steps[i].parallel && end < job->end && !p->steps[end].parallel)
+            end++;
+        region r = {p, {job->round, i, end}};
+        relay_step(p->relay, job->round, i, p->steps[i].parallel ? p->n_threads : 1, thread,
+                   run_share, &r);
+    }
+    kernel_tiles_end(tiles);
 }
 
 static void run_region(void *ctx, int thread, int n_threads)
 {
-    const region *r = ctx;
-    const bool tiles = kernel_tiles_begin();
-    for (size_t i = r->first; i < r->end; i++) {
-        const plan_step *s = &r->p->steps[i];
-        if (s->parallel)
-            run_step(r->p, s, thread, n_threads);
-        else if (thread == 0)
-            run_step(r->p, s, 0, 1);
-        /* Two steps of thread 0 in a row need no meeting. */
-        if (i + 1 < r->end && (s->parallel || r->p->steps[i + 1].parallel))
-            team_barrier(r->t);
+    region *r = ctx;
+    take_part((plan *)(uintptr_t)r->p, &r->job, thread);
+}
+
+/* Helpers of the plan's own come when they can, and nobody waits for them in the end. Beside
+ * library steps the library's threads do it: two pools would be in each other's way. */
+static void run_parallel(plan *p, team *t, segment g)
+{
+    region r = {p, {relay_begin(p->relay), g.first, g.end}};
+    if (!p->crew) {
+        team_run(t, run_region, &r);
+        return;
     }
-    kernel_tiles_end(tiles);
+    crew_offer(p->crew, &r.job);
+    take_part(p, &r.job, 0);
 }
 
 static void run_library(const plan *p, const plan_step *s)
 {
     const int before = omp_get_max_threads();
     omp_set_num_threads(p->n_threads);
-    run_step(p, s, 0, 1);
+    run_step(p, s, 0, 1, 0);
     omp_set_num_threads(before);
 }
 
 static rung_status run_segment(plan *p, team *t, segment g, rung_error *err)
 {
-    region r = {.p = p, .t = t, .first = g.first, .end = g.end};
     if (g.kind == SEGMENT_LIBRARY) {
         const plan_step *s = &p->steps[g.first];
         run_library(p, s);
         if (s->failure && s->failure->status != RUNG_OK)
             return fail(err, s->failure->status, "%s: %s", s->label, s->failure->error.message);
     } else if (g.kind == SEGMENT_PARALLEL) {
-        team_run(t, run_region, &r);
+        run_parallel(p, t, g);
     } else {
         const bool tiles = kernel_tiles_begin();
         for (size_t i = g.first; i < g.end; i++)
-            run_step(p, &p->steps[i], 0, 1);
+            run_step(p, &p->steps[i], 0, 1, 0);
         kernel_tiles_end(tiles);
     }
     return RUNG_OK;

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <omp.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -264,77 +263,6 @@ static void test_team_create(void **state)
     team_free(NULL);
 }
 
-enum { MOST = 8, ROUNDS = 300 };
-typedef struct relay {
-    team *t;
-    int value[MOST]; /* plain memory: the barrier alone orders it */
-    atomic_int calls, wrong, n_threads;
-} relay;
-
-/* Each round every thread writes its cell and reads all the others'. */
-static void run_relay(void *ctx, int thread, int n_threads)
-{
-    relay *r = ctx;
-
-    atomic_fetch_add(&r->calls, 1);
-    atomic_store(&r->n_threads, n_threads);
-    for (int round = 1; round <= ROUNDS; round++) {
-        r->value[thread] = round;
-        team_barrier(r->t);
-        for (int i = 0; i < n_threads; i++)
-            if (r->value[i] != round)
-                atomic_fetch_add(&r->wrong, 1);
-        team_barrier(r->t);
-    }
-}
-
-static void check_relay(int asked)
-{
-    relay r = {0};
-
-    assert_int_equal(team_create(asked, &r.t, NULL), RUNG_OK);
-    for (int run = 0; run < 3; run++) {
-        atomic_store(&r.calls, 0);
-        team_run(r.t, run_relay, &r);
-        assert_int_equal(atomic_load(&r.calls), atomic_load(&r.n_threads));
-        assert_int_equal(atomic_load(&r.n_threads), asked);
-        assert_int_equal(atomic_load(&r.wrong), 0);
-    }
-    team_free(r.t);
-}
-
-static void test_team_barrier(void **state)
-{
-    for (int n = 1; n <= 4; n++)
-        check_relay(n);
-}
-
-static void run_inner_relay(void *ctx, int thread, int n_threads)
-{
-    if (thread == 0)
-        team_run(((relay *)ctx)->t, run_relay, ctx);
-}
-
-/* A region inside a region gets one thread: the barrier must know. */
-static void test_team_gets_fewer_threads(void **state)
-{
-    relay r = {0};
-    team *outer = NULL;
-
-    omp_set_max_active_levels(1);
-    assert_int_equal(team_create(2, &outer, NULL), RUNG_OK);
-    assert_int_equal(team_create(3, &r.t, NULL), RUNG_OK);
-    team_run(outer, run_inner_relay, &r);
-    assert_int_equal(atomic_load(&r.calls), 1);
-    assert_int_equal(atomic_load(&r.n_threads), 1);
-    assert_int_equal(atomic_load(&r.wrong), 0);
-    team_run(r.t, run_relay, &r); /* and the full team afterwards */
-    assert_int_equal(atomic_load(&r.n_threads), 3);
-    assert_int_equal(atomic_load(&r.wrong), 0);
-    team_free(outer);
-    team_free(r.t);
-}
-
 static void check_shares(size_t n, size_t unit, int threads)
 {
     size_t expected = 0, least = SIZE_MAX, most = 0;
@@ -509,8 +437,6 @@ int main(void)
         IN_FOLDER(test_writer_without_memory),
         IN_FOLDER(test_progress),
         cmocka_unit_test(test_team_create),
-        cmocka_unit_test(test_team_barrier),
-        cmocka_unit_test(test_team_gets_fewer_threads),
         cmocka_unit_test(test_share),
         cmocka_unit_test(test_cpu_reads_the_environment),
         cmocka_unit_test(test_cpu_features),
