@@ -1,31 +1,45 @@
-"""Latency beside ONNX Runtime (and OpenVINO where it is installed), interleaved in one run.
+"""Latency beside ONNX Runtime, OpenVINO and LiteRT, interleaved in one run.
 
-python bench/peers.py RUNG MODEL[:INT8] ... [--threads N] [--batch N] [--size HxW] [--rounds N]
-                      [--busy] [--json FILE]
+python bench/peers.py RUNG MODEL[:INT8] ... [--work DIR] [--torch PYTHON] [--threads N,..]
+                      [--batch N,..] [--size HxW] [--rounds N] [--busy] [--peak G] [--json FILE]
+                      [--svg FILE]
 
 Each round times every engine for a fraction of a second, one after the other, so that a machine
 whose speed drifts is fair to all; rounds begin with another engine each, and between two engines
 there is a pause in which the threads of the one before stop to spin. The figure of an engine is
 the median over its rounds, ratios are medians of the rounds' ratios. --busy, for a machine that
 others use too: the 10th percentile within a round, the best of the rounds, and ratios of those.
-INT8 is the quantized file (QDQ), run by every engine. All get the same random input, bound once:
-no peer pays for Python's copies. --size: height and width where a model leaves them open (default
-224x224).
+
+INT8 is a quantized file (QDQ), run by every engine. With --work each peer runs its own best file
+instead (peer_files.py makes and keeps them there): ONNX Runtime's static quantization, OpenVINO's
+by NNCF, LiteRT's published ones (RUNG_LITERT names a Python that has ai-edge-litert); OpenVINO also
+runs the float model in float32 and, where the processor has it, in bfloat16. --torch: a Python with
+torchvision, whose ResNet-18, ResNet-50, MobileNetV3-Large and EfficientNet-B0 are measured, too.
+All get the same random input, bound once: no peer pays for Python's copies. --size: height and
+width where a model leaves them open (default 224x224). --peak: GMAC/s of VPDPBUSD on one core, as
+`kernels_test --bench` prints it: rung's share of it is shown.
 """
 import argparse
 import json
+import math
+import os
 import pathlib
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 
 import numpy as np
-import onnxruntime
+
+import peer_files
+import peer_plot
+from peer_files import session as make_session
 
 SECONDS = 0.4
 PAUSE = 0.1
 QUANTILES = {"median_ms": 50, "p10_ms": 10}
+TORCHVISION = ("resnet18", "resnet50", "mobilenet_v3_large", "efficientnet_b0")
 
 
 class Rung:
@@ -40,6 +54,7 @@ class Rung:
 
     def time(self):
         done = subprocess.run(self.call, check=True, stdout=subprocess.PIPE)
+        self.macs = json.loads(done.stdout)["macs"]
         return json.loads(done.stdout)[self.key]
 
 
@@ -52,13 +67,6 @@ def run_ms(run, key):
         run()
         times.append(time.perf_counter() - start)
     return float(np.percentile(times, QUANTILES[key])) * 1e3
-
-
-def make_session(path, threads):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def random_feed(path, batch, size):
@@ -87,14 +95,14 @@ class OnnxRuntime:
 
 
 class OpenVino:
-    def __init__(self, path, threads, feed, key):
+    def __init__(self, path, threads, feed, key, precision="f32"):
         import openvino
         core, self.key, self.feed = openvino.Core(), key, feed
         model = core.read_model(path)
         model.reshape({name: x.shape for name, x in feed.items()})
         self.request = core.compile_model(model, "CPU", {
             "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
+            "INFERENCE_PRECISION_HINT": precision}).create_infer_request()
         for name, x in feed.items():
             self.request.set_tensor(name, openvino.Tensor(x, shared_memory=True))
 
@@ -102,16 +110,50 @@ class OpenVino:
         return run_ms(lambda: self.request.infer(share_outputs=True), self.key)
 
 
-def engines(rung, float_path, int8_path, threads, feed, key):
+class LiteRt:
+    def __init__(self, path, threads, key):
+        self.key = key
+        self.call = [os.environ.get("RUNG_LITERT", sys.executable),
+                     str(pathlib.Path(__file__).with_name("litert.py")), path, "--time",
+                     str(SECONDS), str(threads)]
+
+    def time(self):
+        done = subprocess.run(self.call, check=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL)
+        return json.loads(done.stdout)[self.key]
+
+
+def installed(python, module):
+    return not subprocess.run([python, "-c", f"import {module}"],
+                              stderr=subprocess.DEVNULL).returncode
+
+
+def openvino_precisions():
+    try:
+        import openvino
+    except ImportError:
+        return []
+    has = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ["f32", "bf16"] if "BF16" in has else ["f32"]
+
+
+def engines(rung, float_path, files, threads, feed, key, all_peers):
+    """Engines by name; files: {peer: int8 file}."""
     made = {"rung f32": Rung(rung, float_path, threads, feed, key),
             "ORT f32": OnnxRuntime(float_path, threads, feed, key)}
-    if int8_path:
-        made["rung int8"] = Rung(rung, int8_path, threads, feed, key)
-        made["ORT int8"] = OnnxRuntime(int8_path, threads, feed, key)
-        try:
-            made["OpenVINO int8"] = OpenVino(int8_path, threads, feed, key)
-        except ImportError:
-            pass
+    precisions = openvino_precisions()
+    for precision in precisions if all_peers else []:
+        made[f"OpenVINO {precision}"] = OpenVino(float_path, threads, feed, key, precision)
+    if "rung" in files:
+        made["rung int8"] = Rung(rung, files["rung"], threads, feed, key)
+    if "ORT" in files:
+        made["ORT int8"] = OnnxRuntime(files["ORT"], threads, feed, key)
+    if "OpenVINO" in files and precisions:
+        made["OpenVINO int8"] = OpenVino(files["OpenVINO"], threads, feed, key)
+    batch = next(iter(feed.values())).shape[0]
+    if "LiteRT" in files and batch == 1 and installed(
+            os.environ.get("RUNG_LITERT", sys.executable), "ai_edge_litert"):
+        made["LiteRT int8"] = LiteRt(files["LiteRT"], threads, key)
     return made
 
 
@@ -123,13 +165,18 @@ def timed_round(made, first):
     return ms
 
 
+INT8_PEERS = ("ORT int8", "OpenVINO int8", "LiteRT int8")
+
+
 def pairs(made):
-    yield "rung f32", "ORT f32"
+    for peer in ("ORT f32", "OpenVINO f32"):
+        if peer in made:
+            yield "rung f32", peer
     if "rung int8" in made:
         yield "rung f32", "rung int8"
-    for peer in ("ORT int8", "OpenVINO int8"):
-        if peer in made:
-            yield "rung int8", peer
+        for peer in ("OpenVINO bf16", *INT8_PEERS):
+            if peer in made:
+                yield "rung int8", peer
 
 
 def summary(made, rounds, busy):
@@ -142,34 +189,94 @@ def summary(made, rounds, busy):
                 for a, b in pairs(made)}
 
 
-def measure(args, pair):
+def best_peer(ms, ratios):
+    """The fastest int8 peer, and rung's time over its."""
+    there = [p for p in INT8_PEERS if f"rung int8 / {p}" in ratios]
+    best = min(there, key=ms.get, default=None)
+    return {"best_peer": best, "ratio_to_best": best and ratios[f"rung int8 / {best}"]}
+
+
+def measure(args, pair, threads, batch):
     float_path, _, int8_path = pair.partition(":")
-    feed = random_feed(float_path, args.batch, [int(n) for n in args.size.split("x")])
-    made = engines(args.rung, float_path, int8_path, args.threads, feed,
-                   "p10_ms" if args.busy else "median_ms")
+    feed = random_feed(float_path, batch, [int(n) for n in args.size.split("x")])
+    if any(x.shape[0] != batch for x in feed.values()):
+        print(f"{float_path}: its batch is fixed, not {batch}: left out", file=sys.stderr)
+        return None
+    files = dict.fromkeys(("rung", "ORT", "OpenVINO"), int8_path) if int8_path else {}
+    if args.work:
+        files = {**peer_files.made(args.work, float_path, feed, args.rung),
+                 **({"rung": int8_path} if int8_path else {})}
+    made = engines(args.rung, float_path, files, threads, feed,
+                   "p10_ms" if args.busy else "median_ms", args.work is not None)
     rounds = [timed_round(made, i % len(made)) for i in range(args.rounds)]
     ms, ratios = summary(made, rounds, args.busy)
-    print(pathlib.Path(float_path).name, "  ".join(f"{k} {v:.3f} ms" for k, v in ms.items()))
+    record = {"model": float_path, "threads": threads, "batch": batch, "ms": ms, "ratios": ratios,
+              **best_peer(ms, ratios)}
+    if args.peak and "rung int8" in made:
+        rate = made["rung int8"].macs / ms["rung int8"] / 1e6
+        record["share_of_peak"] = rate / (args.peak * threads)
+    print(pathlib.Path(float_path).name, f"threads {threads}, batch {batch}:",
+          "  ".join(f"{k} {v:.3f} ms" for k, v in ms.items()))
     print("   ", "  ".join(f"{k} {v:.2f}" for k, v in ratios.items()), flush=True)
-    return {"model": float_path, "threads": args.threads, "batch": args.batch, "ms": ms,
-            "ratios": ratios}
+    return record
 
 
-def main():
+def table(records):
+    """Markdown: int8 beside the best peer."""
+    print("\n| network | batch | threads | rung int8, ms | best int8 peer, ms | ratio | "
+          "share of peak |\n|---|---|---|---|---|---|---|")
+    for r in records:
+        if r["best_peer"]:
+            share = f'{100 * r["share_of_peak"]:.0f} %' if "share_of_peak" in r else ""
+            print(f'| {pathlib.Path(r["model"]).stem} | {r["batch"]} | {r["threads"]} | '
+                  f'{r["ms"]["rung int8"]:.3f} | {r["ms"][r["best_peer"]]:.3f} '
+                  f'({r["best_peer"]}) | {r["ratio_to_best"]:.2f} | {share} |')
+    found = [r["ratio_to_best"] for r in records if r["best_peer"]]
+    if found:
+        mean = math.exp(sum(map(math.log, found)) / len(found))
+        print(f"\ngeometric mean of the ratios {mean:.2f}: {1 / mean:.2f} times faster")
+
+
+def numbers(text):
+    return [int(n) for n in text.split(",")]
+
+
+def arguments():
     parse = argparse.ArgumentParser(description=__doc__,
                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("rung")
-    parse.add_argument("models", nargs="+")
-    parse.add_argument("--threads", type=int, default=1)
-    parse.add_argument("--batch", type=int, default=1)
+    parse.add_argument("models", nargs="*")
+    parse.add_argument("--work", type=pathlib.Path)
+    parse.add_argument("--torch")
+    parse.add_argument("--threads", type=numbers, default=[1])
+    parse.add_argument("--batch", type=numbers, default=[1])
     parse.add_argument("--size", default="224x224")
     parse.add_argument("--rounds", type=int, default=7)
     parse.add_argument("--busy", action="store_true")
+    parse.add_argument("--peak", type=float)
     parse.add_argument("--json")
+    parse.add_argument("--svg")
     args = parse.parse_args()
-    records = [measure(args, pair) for pair in args.models]
+    if args.torch and not args.work:
+        parse.error("--torch needs --work, where the networks are written")
+    return args
+
+
+def main():
+    args, records = arguments(), []
+    if args.work:
+        args.work.mkdir(parents=True, exist_ok=True)
+    if args.torch:
+        args.models += peer_files.export_torchvision(args.torch, args.work, TORCHVISION)
+    for batch in args.batch:
+        for threads in args.threads:
+            found = [measure(args, pair, threads, batch) for pair in args.models]
+            records += [r for r in found if r]
+    table(records)
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(records, indent=1))
+    if args.svg:
+        pathlib.Path(args.svg).write_text(peer_plot.svg(records))
 
 
 if __name__ == "__main__":
