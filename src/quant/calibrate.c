@@ -86,6 +86,16 @@ static void take_share(const calibration *c, size_t size, size_t n, size_t *firs
     *end = *end * size < n ? *end * size : n;
 }
 
+/* For observations that are to be joined. */
+static rung_status keep_trails(const calibration *c, size_t n, size_t size, rung_error *err)
+{
+    rung_status st = RUNG_OK;
+    for (size_t v = 0; c->opt->ranks && v < c->g->n_values && st == RUNG_OK; v++)
+        if (c->observers[v])
+            st = observer_keep_trail(c->observers[v], (n + size - 1) / size, err);
+    return st;
+}
+
 static rung_status see_all(calibration *c, loader *l, size_t n, rung_error *err)
 {
     const batch *b = NULL;
@@ -126,7 +136,8 @@ rung_status calibrate(const graph *g, dataset *data, const rung_quant_options *o
     if ((st = choose_samples(&c, data, (size_t)size, &order, &n, err)) != RUNG_OK)
         goto done;
     take_share(&c, (size_t)size, n, &first, &end);
-    if ((st = loader_open(data, order + first, end - first, (size_t)size, &l, err)) != RUNG_OK ||
+    if ((st = keep_trails(&c, end - first, (size_t)size, err)) != RUNG_OK ||
+        (st = loader_open(data, order + first, end - first, (size_t)size, &l, err)) != RUNG_OK ||
         (st = see_all(&c, l, end - first, err)) != RUNG_OK)
         goto done;
     st = observers_join(opt->ranks, observers, g->n_values, err);

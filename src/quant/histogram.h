@@ -16,12 +16,13 @@ struct observer {
     size_t    seen, not_finite;
     float     lo, hi; /* of the finite values; lo > hi: none seen */
     float     ema_lo, ema_hi;
-    float     first_lo, first_hi; /* of the first batch that had finite values */
-    size_t    batches;            /* that had some */
     int       exponent; /* bins are 2^exponent wide */
     /* [HIST_SLOTS], NULL without histogram. With w the width, bin HIST_SIDE + i holds [i w,
      * (i+1) w) less 0 itself, bin HIST_SIDE - 1 - i holds (-(i+1) w, -i w] less 0. */
     uint64_t *bins;
+    /* Ranges of the batches that had finite values, two floats each; NULL: not kept. */
+    float    *trail;
+    size_t    n_trail, most; /* batches in it, and those that it has room for */
 };
 
 /* A run of values of one bin, cut to [lo, hi] of the observer: uniform in [from, to]. */

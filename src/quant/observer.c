@@ -40,6 +40,7 @@ void observer_free(observer *o)
     if (!o)
         return;
     mem_free(o->bins);
+    mem_free(o->trail);
     mem_free(o);
 }
 
@@ -203,6 +204,14 @@ static void count_all(observer *o, const float *x, size_t n, int n_threads)
 
 /* --- the observer ----------------------------------------------------------------------------- */
 
+/* By the range of one more batch. */
+static void move_average(observer *o, float lo, float hi)
+{
+    const float step = o->seen ? ema_factor : 1;
+    o->ema_lo += step * (lo - o->ema_lo);
+    o->ema_hi += step * (hi - o->ema_hi);
+}
+
 void observer_see(observer *o, const float *x, size_t n, int n_threads)
 {
     if (n <= SMALL || n_threads < 1)
@@ -211,13 +220,11 @@ void observer_see(observer *o, const float *x, size_t n, int n_threads)
     o->not_finite += e.not_finite;
     if (e.lo > e.hi)
         return; /* no finite value */
-    const float step = o->seen ? ema_factor : 1;
-    if (!o->batches++) {
-        o->first_lo = e.lo;
-        o->first_hi = e.hi;
+    move_average(o, e.lo, e.hi);
+    if (o->n_trail < o->most) {
+        o->trail[2 * o->n_trail] = e.lo;
+        o->trail[2 * o->n_trail++ + 1] = e.hi;
     }
-    o->ema_lo += step * (e.lo - o->ema_lo);
-    o->ema_hi += step * (e.hi - o->ema_hi);
     o->lo = e.lo < o->lo ? e.lo : o->lo;
     o->hi = e.hi > o->hi ? e.hi : o->hi;
     if (o->bins) {
@@ -248,22 +255,23 @@ void observer_merge(observer *a, const observer *b)
         a->bins[HIST_ZERO] += b->bins[HIST_ZERO];
     }
     a->seen += b->seen;
-    a->batches += b->batches;
 }
 
-/* After n batches the average is k^(n-1) x_1 + (1 - k) sum of k^(n-i) x_i, k = 1 - ema_factor: the
- * first counts fully. Behind others it would have counted as the rest do. */
+rung_status observer_keep_trail(observer *o, size_t n_batches, rung_error *err)
+{
+    o->most = n_batches;
+    o->trail = mem_zero(n_batches + 1, 2 * sizeof *o->trail);
+    return o->trail ? RUNG_OK : fail_memory(err, "ranges of batches", n_batches * 8);
+}
+
 void observer_append(observer *a, const observer *b)
 {
-    const double keep = pow(1 - (double)ema_factor, (double)b->batches);
-    const bool both = a->seen && b->seen;
-    const float lo = (float)(b->ema_lo + keep * ((double)a->ema_lo - b->first_lo));
-    const float hi = (float)(b->ema_hi + keep * ((double)a->ema_hi - b->first_hi));
-    if (!a->seen) {
-        a->first_lo = b->first_lo;
-        a->first_hi = b->first_hi;
+    observer average = *a;
+    for (size_t i = 0; i < b->n_trail; i++) {
+        move_average(&average, b->trail[2 * i], b->trail[2 * i + 1]);
+        average.seen = 1;
     }
     observer_merge(a, b);
-    a->ema_lo = both ? lo : a->ema_lo;
-    a->ema_hi = both ? hi : a->ema_hi;
+    a->ema_lo = average.ema_lo;
+    a->ema_hi = average.ema_hi;
 }

@@ -18,9 +18,12 @@ void      observer_free(observer *o);
 void observer_see(observer *o, const float *x, size_t n, int n_threads);
 /* b's observations are added to a's: values that share one set of parameters. */
 void observer_merge(observer *a, const observer *b);
-/* b's observations behind a's, as if a had seen both (the moving average to within rounding). */
+/* To be appended: remembers the ranges of so many batches, from the first on. */
+rung_status observer_keep_trail(observer *o, size_t n_batches, rung_error *err);
+/* b's observations, which have a trail, behind a's: a is as if it had seen both. */
 void observer_append(observer *a, const observer *b);
-/* What all processes saw, in their order, becomes everyone's: list [n], NULL: no observer. */
+/* What all processes saw, in their order, becomes everyone's: list [n], with trails; NULL: no
+ * observer. */
 rung_status observers_join(ranks *r, observer *const *list, size_t n, rung_error *err);
 
 size_t observer_seen(const observer *o);       /* finite values */

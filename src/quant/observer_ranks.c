@@ -4,48 +4,40 @@
 #include "base/mem.h"
 #include "quant/histogram.h"
 
-/* An observer as it travels. */
-typedef struct parcel {
-    observer head;
-    uint64_t bins[HIST_SLOTS];
-} parcel;
-
-static size_t wrap(const observer *o, parcel *to)
+/* What `from` observed: in its own o, elsewhere in copies of it, which are the caller's. */
+static rung_status receive(ranks *r, int from, const observer *o, observer *to, rung_error *err)
 {
-    to->head = *o;
-    if (!o->bins)
-        return sizeof to->head;
-    memcpy(to->bins, o->bins, sizeof to->bins);
-    return sizeof *to;
-}
-
-/* p as an observer that reads p's bins. */
-static observer view(parcel *p, const observer *like)
-{
-    observer o = p->head;
-    o.bins = like->bins ? p->bins : NULL;
-    return o;
-}
-
-/* o: this process's; all: none so far. */
-static rung_status gather(ranks *r, const observer *o, observer *all, parcel *p, rung_error *err)
-{
-    for (int from = 0; from < ranks_count(r); from++) {
-        const size_t size = wrap(o, p);
-        const rung_status st = ranks_share(r, from, p, size, err);
-        if (st != RUNG_OK)
-            return st;
-        const observer other = view(p, o);
-        observer_append(all, &other);
+    observer head = *o;
+    rung_status st = ranks_share(r, from, &head, sizeof head, err);
+    if (st != RUNG_OK)
+        return st;
+    *to = head;
+    to->bins = o->bins ? mem_zero(HIST_SLOTS, sizeof *to->bins) : NULL;
+    to->trail = mem_zero(to->n_trail + 1, 2 * sizeof *to->trail);
+    if ((o->bins && !to->bins) || !to->trail)
+        return fail_memory(err, "observations of all processes", HIST_SLOTS * sizeof *to->bins);
+    if (from == ranks_index(r)) {
+        memcpy(to->trail, o->trail, o->n_trail * 2 * sizeof *to->trail);
+        if (o->bins)
+            memcpy(to->bins, o->bins, HIST_SLOTS * sizeof *to->bins);
     }
-    return RUNG_OK;
+    if (o->bins && (st = ranks_share(r, from, to->bins, HIST_SLOTS * sizeof *to->bins, err)) !=
+        RUNG_OK)
+        return st;
+    return ranks_share(r, from, to->trail, to->n_trail * 2 * sizeof *to->trail, err);
 }
 
-static rung_status join(ranks *r, observer *o, parcel *p, rung_error *err)
+static rung_status join(ranks *r, observer *o, rung_error *err)
 {
     observer *all = observer_new(o->bins != NULL);
-    const rung_status st = all ? gather(r, o, all, p, err)
-                               : fail_memory(err, "observations of all processes", sizeof *p);
+    rung_status st = all ? RUNG_OK : fail_memory(err, "observations of all processes", sizeof *all);
+    for (int from = 0; from < ranks_count(r) && st == RUNG_OK; from++) {
+        observer other = { 0 };
+        if ((st = receive(r, from, o, &other, err)) == RUNG_OK)
+            observer_append(all, &other);
+        mem_free(other.trail);
+        mem_free(other.bins);
+    }
     if (st == RUNG_OK) {
         const observer mine = *o;
         *o = *all;
@@ -58,14 +50,8 @@ static rung_status join(ranks *r, observer *o, parcel *p, rung_error *err)
 rung_status observers_join(ranks *r, observer *const *list, size_t n, rung_error *err)
 {
     rung_status st = RUNG_OK;
-    if (!r)
-        return st;
-    parcel *p = mem_zero(1, sizeof *p);
-    if (!p)
-        return fail_memory(err, "observations of all processes", sizeof *p);
-    for (size_t i = 0; i < n && st == RUNG_OK; i++)
+    for (size_t i = 0; r && i < n && st == RUNG_OK; i++)
         if (list[i])
-            st = join(r, list[i], p, err);
-    mem_free(p);
+            st = join(r, list[i], err);
     return st;
 }
