@@ -13,7 +13,6 @@ them, but for the bits.
 import argparse
 import gzip
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -233,15 +232,23 @@ def speed_of_pytorch(args):
     print(json.dumps({"samples_per_s": len(data[0]) // BATCH * BATCH / seconds}))
 
 
+# A process begins with the memory that the one had which started it: a small one stands between.
+BETWEEN = """
+import json, resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(json.dumps([done.returncode, kib, done.stdout.decode()]))
+"""
+
+
 def measured(command):
     """What the command prints as JSON, and the most memory it had, in MB."""
-    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL)
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    between = subprocess.run([sys.executable, "-c", BETWEEN, *map(str, command)],
+                             stdout=subprocess.PIPE, check=True)
+    status, kib, output = json.loads(between.stdout)
     if status:
         raise SystemExit(f"{command}: status {status}")
-    return json.loads(output), usage.ru_maxrss / 1024
+    return json.loads(output), kib / 1024
 
 
 def speed(args):
