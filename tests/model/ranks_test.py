@@ -3,6 +3,7 @@ one sentence and no damaged file. On the digits network (examples/digits) and on
 import itertools
 import json
 import os
+import pathlib
 import random
 import shutil
 import signal
@@ -66,9 +67,9 @@ def command(n, *words):
     return ['mpirun', '-n', str(n), '--oversubscribe', *map(str, words)]
 
 
-def ranks(n, *words, status=0, timeout=120):
+def ranks(n, *words, status=0, timeout=120, program=None):
     """rung as n processes; what does not end by itself fails."""
-    result = subprocess.run(command(n, util.rung_binary(), *words), capture_output=True, text=True,
+    result = subprocess.run(command(n, program or util.rung_binary(), *words), capture_output=True, text=True,
                             errors='replace', timeout=timeout, env={**os.environ, **ENVIRONMENT})
     assert 'Sanitizer' not in result.stderr and 'runtime error' not in result.stderr, result.stderr
     assert (result.returncode == 0) == (status == 0), result.stderr
@@ -180,11 +181,13 @@ def test_one_process_writes_the_same_bytes(mpi, folder):
     assert (folder / 'plain.onnx').read_bytes() == (folder / 'one.onnx').read_bytes()
 
 
-@pytest.mark.parametrize('method', ['minmax', 'mse', 'percentile', 'entropy', 'ema'])
-def test_calibration_is_split(mpi, folder, method):
+@pytest.mark.parametrize('range_, method', [
+    ('minmax', 'none'), ('mse', 'none'), ('percentile', 'none'), ('entropy', 'none'),
+    ('ema', 'none'), ('mse', 'auto')])
+def test_calibration_is_split(mpi, folder, range_, method):
     """Steps too small to move anything leave the model as calibrated: what three processes saw is
     what one did, moving averages included."""
-    more = ['--range', method, '--method', 'none', '--epochs', 1, '--lr', '1e-9', '--quiet']
+    more = ['--range', range_, '--method', method, '--epochs', 1, '--lr', '1e-9', '--quiet']
     good(*call(folder, 'one.onnx', *more))
     ranks(3, *call(folder, 'all.onnx', *more))
     assert (folder / 'one.onnx').read_bytes() == (folder / 'all.onnx').read_bytes()
@@ -339,6 +342,44 @@ def test_an_image_that_one_cannot_read(mpi, tmp_path):
     said = sentence(ranks(2, *words, status=1))
     assert '23.png' in said and 'rank ' in said
     assert not (tmp_path / 'o.onnx').exists()
+
+
+# --- from C ---------------------------------------------------------------------------------------
+
+@pytest.fixture
+def ranks_run():
+    build = os.environ.get('RUNG_BUILD', '/nonexistent')
+    path = pathlib.Path(build, 'tests/unit/ranks_run')
+    return path if path.exists() else pathlib.Path(util.program('RUNG_RANKS_RUN'))
+
+
+def test_steps_with_samples_of_their_own(mpi, ranks_run, tmp_path):
+    """rung_trainer_step over processes with 7 and 8, or 5 samples each."""
+    losses = {}
+    for n in (1, 2, 3):
+        result = ranks(n, DIGITS, tmp_path / f'{n}.onnx', program=ranks_run)
+        losses[n] = [float(line) for line in result.stdout.split()]
+    assert len(losses[1]) == 3 and losses[1][2] < losses[1][0]
+    for n in (2, 3):
+        np.testing.assert_allclose(losses[n], losses[1], rtol=1e-4)
+        assert_close(tmp_path / '1.onnx', tmp_path / f'{n}.onnx', 1e-4)
+
+
+def test_memory_that_is_out_in_one(mpi, ranks_run, tmp_path):
+    """Wherever that is: while reading, calibrating, making the trainer, in a step."""
+    allocations, failures = 1, 0
+    while allocations < 1 << 20:
+        out = tmp_path / f'{allocations}.onnx'
+        result = subprocess.run(command(2, ranks_run, DIGITS, out, allocations), timeout=60,
+                                capture_output=True, text=True, env={**os.environ, **ENVIRONMENT})
+        if result.returncode == 0:
+            break
+        said = [s for s in result.stderr.splitlines() if s.startswith('ranks_run: ')]
+        assert len(said) == 1 and 'rank 1: ' in said[0] and 'memory' in said[0], result.stderr
+        assert not out.exists()
+        failures += 1
+        allocations = allocations * 8 // 5 + 1
+    assert result.returncode == 0 and failures > 8
 
 
 # --- processes that cannot meet -------------------------------------------------------------------
