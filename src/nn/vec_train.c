@@ -28,7 +28,7 @@ static inline float gelu_tanh_slope(float x)
 }
 
 SLOPE(slope_relu, v > 0.0f ? g : 0.0f)
-SLOPE(slope_clip, v < a || v > b ? 0.0f : g)
+SLOPE(slope_clip, v <= a || v >= b ? 0.0f : g)
 SLOPE(slope_leaky, v > 0.0f ? g : a * g)
 SLOPE(slope_hard_sigmoid, v > 0.0f && v < 1.0f ? a * g : 0.0f)
 SLOPE(slope_hard_swish, v <= -3.0f ? 0.0f : v < 3.0f ? g * (v * (1.0f / 3.0f) + 0.5f) : g)

@@ -10,7 +10,7 @@
 /* dx = dy * f'(v; a, b), where v is x or y. At a kink it is what op_def.grad has. */
 typedef enum vec_slope {
     SLOPE_RELU,         /* y */
-    SLOPE_CLIP,         /* x, to [a, b]: passes at the bounds */
+    SLOPE_CLIP,         /* x, to [a, b]: 0 at the bounds */
     SLOPE_LEAKY,        /* x */
     SLOPE_HARD_SIGMOID, /* y: a where 0 < y < 1 */
     SLOPE_HARD_SWISH,   /* x */

@@ -134,7 +134,7 @@ static inline float sum_step(const fake_sums *s, float t, fake_ends e, float *pa
     const float held = t > s->floor ? t : s->floor;
     const float v = held < s->ceiling ? held : s->ceiling;
     const float step = step_of(v, e, passes);
-    *passes = t >= s->passes && t <= s->ceiling ? *passes : 0.0f;
+    *passes = t > s->floor && t < s->ceiling ? *passes : 0.0f;
     return step;
 }
 

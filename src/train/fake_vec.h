@@ -13,12 +13,12 @@ typedef struct fake_ends {
 } fake_ends;
 
 /* The value behind a convolution's exact sum: sum * mult[c] in units of the scale, limited to
- * [floor, ceiling] by a Relu or Clip between (open: infinite), whose gradient passes from `passes`
- * (just above a Relu's floor) to the ceiling. */
+ * [floor, ceiling] by a Relu or Clip between (open: infinite), whose gradient passes between the
+ * two. */
 typedef struct fake_sums {
     size_t       channels;
     const float *mult; /* [channels] */
-    float        floor, ceiling, passes;
+    float        floor, ceiling;
 } fake_sums;
 
 typedef struct fake_vec {

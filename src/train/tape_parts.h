@@ -77,7 +77,6 @@ typedef struct product {
     int            codes; /* value ids: what the engine makes, and the operator's own output */
     int            y;
     float          floor, ceiling; /* real values, infinite: open */
-    bool           relu; /* the gradient ends at the floor, not below it */
     conv_step      first; /* of the first engine: kernel and shape are those of all */
     engine_product now;   /* of the present one */
 } product;

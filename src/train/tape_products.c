@@ -1,7 +1,6 @@
 /* The pair behind a Conv, Gemm or MatMul: what it quantizes are exact sums, which the engine's
  * kernel gives again at a fraction of the cost of a float convolution, one image at a time: they
  * are used up before the next. */
-#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -33,18 +32,11 @@ static const node *maker_of(const tape *t, int v)
 static bool take_clamp(const tape *t, const pair *q, product *p)
 {
     const node *n = maker_of(t, q->x);
-    p->y = q->x;
-    p->floor = -INFINITY;
+    const bool relu = n && node_is(n, "Relu"), clip = n && node_is(n, "Clip");
+    p->y = relu || clip ? n->inputs[0] : q->x;
+    p->floor = relu ? 0 : -INFINITY;
     p->ceiling = INFINITY;
-    p->relu = n && node_is(n, "Relu");
-    if (p->relu)
-        p->floor = 0;
-    else if (n && node_is(n, "Clip") &&
-             !(bound_of(t, n, 1, &p->floor) && bound_of(t, n, 2, &p->ceiling)))
-        return false;
-    if (p->relu || (n && node_is(n, "Clip")))
-        p->y = n->inputs[0];
-    return true;
+    return !clip || (bound_of(t, n, 1, &p->floor) && bound_of(t, n, 2, &p->ceiling));
 }
 
 rung_status tape_find_product(tape *t, pair *q, rung_error *err)
@@ -90,10 +82,9 @@ static void run_product(const step *s, void *const *bufs, void *scratch, int thr
     image.batch = 1;
     const size_t channels = (size_t)image.out_c, pixels = (size_t)image.out_h * image.out_w;
     const size_t in = (size_t)image.in_h * image.in_w * image.in_c, out = pixels * channels;
-    const float scale = *(const float *)bufs[1], floor = f->p->floor / scale;
-    const fake_sums k = {.channels = channels, .mult = c->q.mult, .floor = floor,
-                         .ceiling = f->p->ceiling / scale,
-                         .passes = f->p->relu ? FLT_MIN : floor};
+    const float scale = *(const float *)bufs[1];
+    const fake_sums k = {.channels = channels, .mult = c->q.mult, .floor = f->p->floor / scale,
+                         .ceiling = f->p->ceiling / scale};
     const float zero = bufs[4] ? *(const float *)bufs[4] : 0;
     const fake_ends ends = {f->ends.lo - zero, f->ends.hi - zero};
     int32_t *sums = (int32_t *)((unsigned char *)scratch + f->kernel_bytes);

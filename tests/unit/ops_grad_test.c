@@ -191,9 +191,9 @@ static void test_kinks(void **state)
     case_values(&c, DIMS(5), V(-1, 0, 3, 6, 7));
     case_values(&c, 0, NULL, V(0));
     case_values(&c, 0, NULL, V(6));
-    case_expect(&c, 0, V(0, 1, 1, 1, 0));
-    case_expect(&c, 1, V(1));
-    case_expect(&c, 2, V(1));
+    case_expect(&c, 0, V(0, 0, 1, 0, 0));
+    case_expect(&c, 1, V(2));
+    case_expect(&c, 2, V(2));
     case_end(&c);
     case_begin(&c, "LeakyRelu", 13, 1);
     case_float_attr(&c, "alpha", 0.25f);

@@ -130,8 +130,7 @@ static void check_sums(const fake_vec *v, problem *p, size_t channels, int clamp
     static int32_t sums[MOST];
     const size_t pixels = p->n / channels;
     const float hi = clamp == 2 ? p->ends.hi / 2 : INFINITY;
-    const fake_sums s = {channels, p->scale, clamp ? 0 : -INFINITY, hi,
-                         clamp == 1 ? FLT_MIN : clamp ? 0 : -INFINITY};
+    const fake_sums s = {channels, p->scale, clamp ? 0 : -INFINITY, hi};
     double want = 0, magnitude = 0;
     for (size_t i = 0; i < pixels * channels; i++) {
         sums[i] = (int32_t)rng_below(&p->r, 1000) - 500;
@@ -143,7 +142,7 @@ static void check_sums(const fake_vec *v, problem *p, size_t channels, int clamp
         const double step = step_of(held, p->ends, &passes) * p->dy[i];
         want += step;
         magnitude += fabs(step);
-        passes = passes && t <= s.ceiling && (clamp == 1 ? t > 0 : t >= s.floor);
+        passes = passes && t < s.ceiling && t > s.floor;
         p->want[i] = passes ? p->dy[i] : 0;
     }
     memcpy(p->dx, p->dy, sizeof p->dx);
@@ -169,7 +168,7 @@ static void check_range_sums(const fake_vec *v, problem *p, size_t channels, boo
     static int32_t sums[MOST];
     const size_t pixels = p->n / channels;
     const fake_sums s = {channels, p->scale, clamp ? 0 : -INFINITY,
-                         clamp ? p->ends.hi / 2 : INFINITY, -INFINITY};
+                         clamp ? p->ends.hi / 2 : INFINITY};
     float want[2] = {-INFINITY, -INFINITY}, got[2] = {-INFINITY, -INFINITY};
     for (size_t i = 0; i < pixels * channels; i++) {
         sums[i] = (int32_t)rng_below(&p->r, 1000) - 500;
