@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/kernels.h"
+
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
@@ -25,6 +27,15 @@ typedef struct block_out {
     bool bounded;         /* no product leaves int32: the multipliers are below 1 */
     const int32_t *order; /* what the instruction set needs to order bytes */
 } block_out;
+
+/* Its requantization, for the columns from `column` on. */
+static inline void block_out_requant(block_out *b, const requant *q, size_t column)
+{
+    b->mult = q->mult + column;
+    b->zero = (uint8_t)q->zero;
+    b->lo = (uint8_t)q->lo;
+    b->hi = (uint8_t)q->hi;
+}
 
 /* Whether block_out.bounded holds for these multipliers. */
 static inline bool below_one(const float *mult, int n)

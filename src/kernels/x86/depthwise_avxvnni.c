@@ -13,15 +13,9 @@
 
 #include "kernels/kernels.h"
 #include "kernels/x86/dot_avxvnni.h"
+#include "kernels/x86/requant_avx2.h"
 #include "kernels/x86/rows.h"
 #include "kernels/x86/x86.h"
-
-#define INLINE static inline __attribute__((always_inline))
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 8")
-#endif
 
 enum { CHUNK_ROWS = 64 }; /* output pixels whose pointers are made at once, an even number */
 
@@ -125,6 +119,7 @@ typedef struct block {
     int quads;
     const float *mult; /* of its first channel */
     const requant *q;  /* NULL: sums */
+    bool bounded;      /* rounded8 */
     uint8_t *y;        /* first pixel, first channel: bytes, or int32 sums */
     size_t y_stride;   /* in bytes */
 } block;
@@ -153,19 +148,14 @@ INLINE void sum_taps(size_t width, const block *b, size_t c0, const uint8_t *con
     }
 }
 
-INLINE __m256i requant_lanes(const __m256 mult[4], const requant *q, const __m256i s[4])
+INLINE __m256i requant_lanes(const block *b, const __m256 mult[4], const requant_ymm *k,
+                             const __m256i s[4])
 {
-    const __m256 lo = _mm256_set1_ps((float)(q->lo - q->zero));
-    const __m256 hi = _mm256_set1_ps((float)(q->hi - q->zero));
-    const __m256i zero = _mm256_set1_epi32(q->zero);
     __m256i i[4];
     UNROLL
-    for (int j = 0; j < 4; j++) {
-        const __m256 f = _mm256_mul_ps(_mm256_cvtepi32_ps(s[j]), mult[j]);
-        i[j] = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(f, lo), hi));
-        i[j] = _mm256_add_epi32(i[j], zero);
-    }
-    return _mm256_packus_epi16(_mm256_packs_epi32(i[0], i[1]), _mm256_packs_epi32(i[2], i[3]));
+    for (int j = 0; j < 4; j++)
+        i[j] = rounded8(s[j], mult[j], b->bounded);
+    return to_bytes(k, i);
 }
 
 INLINE void store_half(uint8_t *y, __m128i v)
@@ -191,8 +181,11 @@ INLINE void run_pixels(size_t width, const block *b, const uint8_t *const *rows,
     const size_t together = width == 32 ? 1 : 2, taps = 4 * (size_t)b->quads;
     uint8_t *y = b->y;
     __m256 mult[4];
-    if (b->q)
+    requant_ymm k;
+    if (b->q) {
         load_lanes(width, b->mult, mult);
+        k = requant_ymm_of(b->q->zero, b->q->lo, b->q->hi);
+    }
     for (size_t i = 0; i < n; i += together, rows += together * taps, y += together * b->y_stride) {
         const bool one = together == 1, alone = !one && i + 1 == n;
         __m256i s[4];
@@ -202,7 +195,7 @@ INLINE void run_pixels(size_t width, const block *b, const uint8_t *const *rows,
             store_sums(s, y, second);
             continue;
         }
-        const __m256i bytes = requant_lanes(mult, b->q, s);
+        const __m256i bytes = requant_lanes(b, mult, &k, s);
         store_half(y, _mm256_castsi256_si128(bytes));
         if (second)
             store_half(second, _mm256_extracti128_si256(bytes, 1));
@@ -224,6 +217,7 @@ static void depthwise_any(const conv_shape *s, const void *packed, const uint8_t
     uint8_t *pad = (uint8_t *)scratch + round64(4 * (size_t)quads * sizeof *offset);
     const uint8_t **rows = (const uint8_t **)(void *)(pad + round64(channels));
     const row_source source = row_source_of(s, x, pad, offset, 4 * quads);
+    const bool bounded = q && below_one(q->mult, s->out_c);
     memset(pad, x_zero, channels);
     for (; row < last; row += CHUNK_ROWS) {
         const size_t n = last - row < CHUNK_ROWS ? last - row : CHUNK_ROWS;
@@ -234,6 +228,7 @@ static void depthwise_any(const conv_shape *s, const void *packed, const uint8_t
                              .quads = quads,
                              .mult = q ? q->mult + c0 : NULL,
                              .q = q,
+                             .bounded = bounded,
                              .y = (uint8_t *)y + (row * channels + c0) * y_size,
                              .y_stride = channels * y_size};
             if (channels >= 32)

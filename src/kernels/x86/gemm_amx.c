@@ -280,12 +280,8 @@ static void run_rows(const amx_call *c, size_t first, size_t n, size_t b0, size_
                        .sums = !c->q,
                        .bounded = c->bounded,
                        .order = lane_order};
-        if (c->q) {
-            b.mult = c->q->mult + column;
-            b.zero = (uint8_t)c->q->zero;
-            b.lo = (uint8_t)c->q->lo;
-            b.hi = (uint8_t)c->q->hi;
-        }
+        if (c->q)
+            block_out_requant(&b, c->q, column);
         for (size_t i = 0; i < n; i += 2 * TILE_ROWS) {
             b.y = c->y + ((first + i) * c->s->out_c + column) * c->y_size;
             run_tiles(c, rows + i / TILE_ROWS, n - i < 2 * TILE_ROWS ? n - i : 2 * TILE_ROWS, block,

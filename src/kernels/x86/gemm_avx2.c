@@ -15,13 +15,6 @@
 #include "kernels/x86/rows.h"
 #include "kernels/x86/x86.h"
 
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 8")
-#endif
-#define INLINE static inline __attribute__((always_inline))
-
 enum {
     CHUNK_ROWS = 48,          /* rows widened at once, a multiple of 6 */
     CHUNK_BYTES = 128 * 1024, /* of them: stays in the second-level cache */
@@ -118,25 +111,14 @@ static void gather(const row_source *r, const gemm_plan *p, size_t first, size_t
         for (int ky = 0; ky < s->kernel_h; ky++)
             if (inside && lines)
                 at = copy_values(at, px.image + px.first + r->offset[ky * s->kernel_w],
-                           (size_t)s->kernel_w * p->in_c);
+                                 (size_t)s->kernel_w * p->in_c);
             else
                 for (int kx = 0; kx < s->kernel_w; kx++)
                     at = copy_values(at, row_pixel_tap(r, &px, ky, kx) + x_offset, p->in_c);
     }
 }
 
-/* What the columns of a block need behind the dot products. */
-typedef struct block_out {
-    const int32_t *bias;
-    const requant *q;  /* NULL: y is int32 sums */
-    const float *mult; /* [columns], of the bytes */
-    int columns;       /* 1 to 16 */
-    uint8_t *y;
-    size_t y_stride; /* in bytes */
-} block_out;
-
-INLINE void tile(int mr, int pairs, const uint16_t *rows, const int16_t *w, const block_out *b,
-                 const float mult[16], uint8_t *y)
+INLINE void tile(int mr, int pairs, const uint16_t *rows, const int16_t *w, const block_out *b)
 {
     const size_t stride = 2 * (size_t)pairs;
     __m256i acc[6][2];
@@ -157,28 +139,19 @@ INLINE void tile(int mr, int pairs, const uint16_t *rows, const int16_t *w, cons
             acc[r][1] = dot(acc[r][1], x, w1);
         }
     }
-    UNROLL
-    for (int r = 0; r < mr; r++, y += b->y_stride)
-        if (b->q)
-            store_bytes16(b->q, mult, b->columns, acc[r][0], acc[r][1], y);
-        else
-            store_sums16(b->columns, acc[r][0], acc[r][1], y);
+    store_tile16(b->sums, b, mr, (const __m256i(*)[2])acc);
 }
 
 static void run_block(const gemm_plan *p, const uint16_t *rows, size_t n, const int16_t *w,
-                      const block_out *b)
+                      block_out b)
 {
     const size_t stride = 2 * (size_t)p->pairs;
-    float mult[16] = {0};
-    uint8_t *y = b->y;
-    if (b->q)
-        memcpy(mult, b->mult, b->columns * sizeof *mult);
-    for (; n >= 6; n -= 6, rows += 6 * stride, y += 6 * b->y_stride)
-        tile(6, p->pairs, rows, w, b, mult, y);
-    for (; n >= 2; n -= 2, rows += 2 * stride, y += 2 * b->y_stride)
-        tile(2, p->pairs, rows, w, b, mult, y);
+    for (; n >= 6; n -= 6, rows += 6 * stride, b.y += 6 * b.y_stride)
+        tile(6, p->pairs, rows, w, &b);
+    for (; n >= 2; n -= 2, rows += 2 * stride, b.y += 2 * b.y_stride)
+        tile(2, p->pairs, rows, w, &b);
     if (n)
-        tile(1, p->pairs, rows, w, b, mult, y);
+        tile(1, p->pairs, rows, w, &b);
 }
 
 /* y: bytes, or int32 sums where q is NULL. */
@@ -198,6 +171,7 @@ static void gemm_any(const conv_shape *s, const void *packed, const uint8_t *x, 
     uint8_t *pad = (uint8_t *)scratch + round64(taps * sizeof *offset);
     uint16_t *rows = (uint16_t *)(void *)(pad + round64(s->in_c));
     const row_source source = row_source_of(s, x, pad, offset, (int)taps);
+    const bool bounded = q && below_one(q->mult, s->out_c);
     memset(pad, x_zero, s->in_c);
     for (; row < last; row += p.chunk) {
         const size_t n = last - row < p.chunk ? last - row : p.chunk;
@@ -209,13 +183,15 @@ static void gemm_any(const conv_shape *s, const void *packed, const uint8_t *x, 
             for (size_t block = b0; block < b1; block++) {
                 const size_t column = (size_t)g * p.out_c + 16 * block;
                 const int left = p.out_c - 16 * (int)block;
-                const block_out b = {.bias = bias + 16 * block,
-                                     .q = q,
-                                     .mult = q ? q->mult + column : NULL,
-                                     .columns = left < 16 ? left : 16,
-                                     .y = (uint8_t *)y + (row * s->out_c + column) * y_size,
-                                     .y_stride = s->out_c * y_size};
-                run_block(&p, rows, n, w + 32 * block * p.pairs, &b);
+                block_out b = {.bias = bias + 16 * block,
+                               .y = (uint8_t *)y + (row * s->out_c + column) * y_size,
+                               .y_stride = s->out_c * y_size,
+                               .last = left < 16 ? left : 16,
+                               .sums = !q,
+                               .bounded = bounded};
+                if (q)
+                    block_out_requant(&b, q, column);
+                run_block(&p, rows, n, w + 32 * block * p.pairs, b);
             }
         }
     }

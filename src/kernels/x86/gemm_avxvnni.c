@@ -48,21 +48,6 @@ INLINE const int8_t *dots(int mr, int sets, const uint8_t *const base[8], ptrdif
     return w;
 }
 
-INLINE void store_tile(bool sums, const block_out *b, int mr, __m256i acc[TILE_ROWS][2])
-{
-    const requant q = {NULL, b->zero, b->lo, b->hi};
-    uint8_t *y = b->y;
-    float mult[16] = {0};
-    if (!sums)
-        memcpy(mult, b->mult, (size_t)b->last * sizeof *mult);
-    UNROLL
-    for (int r = 0; r < mr; r++, y += b->y_stride)
-        if (sums)
-            store_sums16(b->last, acc[r][0], acc[r][1], y);
-        else
-            store_bytes16(&q, mult, b->last, acc[r][0], acc[r][1], y);
-}
-
 /* mr rows. Of few, several steps are added apart: the instruction's latency must be filled. */
 INLINE void tile(bool sums, int mr, const block_in *in, row_cursor *rows, const block_out *b)
 {
@@ -94,7 +79,7 @@ INLINE void tile(bool sums, int mr, const block_in *in, row_cursor *rows, const 
         UNROLL
     for (int v = 0; v < 2; v++)
         acc[0][r][v] = _mm256_add_epi32(acc[0][r][v], acc[i][r][v]);
-    store_tile(sums, b, mr, acc[0]);
+    store_tile16(sums, b, mr, (const __m256i(*)[2])acc[0]);
 }
 
 INLINE void tiles(bool sums, const block_in *in, row_cursor rows, size_t n, block_out b)

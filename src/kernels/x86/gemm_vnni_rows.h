@@ -143,12 +143,8 @@ static void run_group(const gemm_call *c, const row_cursor *rows, size_t first, 
                        .last = v1 == p->vectors ? p->out_c - 16 * (p->vectors - 1) : 16,
                        .sums = !c->q,
                        .bounded = c->bounded};
-        if (c->q) {
-            b.mult = c->q->mult + column;
-            b.zero = (uint8_t)c->q->zero;
-            b.lo = (uint8_t)c->q->lo;
-            b.hi = (uint8_t)c->q->hi;
-        }
+        if (c->q)
+            block_out_requant(&b, c->q, column);
         const block_in in = {w + v0 * vector_bytes, c->offset, p->taps, p->quads, shared};
         run_block(v1 - v0, &in, rows, n, &b);
     }
