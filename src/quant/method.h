@@ -232,7 +232,8 @@ rung_status methods_walk(recipe *r, const samples *s, unsigned methods, rung_err
 
 /* --- what is behind the last layers (method_tail.c) ------------------------------------------- */
 
-/* Takes the pairs of what comes behind the last layers away where the error falls by half a dB. */
+/* Takes the pairs of what comes behind the last layers away where an output's error falls by half a
+ * dB, and no other rises as far. */
 rung_status methods_tail(recipe *r, const samples *s, rung_error *err);
 
 /* --- equalization (method_equalize.c) --------------------------------------------------------- */

@@ -1,13 +1,14 @@
 /* What comes behind the last layers, in float: decoding of boxes, Sigmoid, Softmax. There is next
  * to no work in it, and each pair costs accuracy where nothing corrects it any more. The layers
  * before it keep their pairs, and with them their integer kernels. */
+#include <math.h>
 #include <string.h>
 
 #include "graph/pass.h"
 #include "graph/rewrite.h"
 #include "quant/method.h"
 
-#define LEAST_DB 0.5   /* less does not pay for a float step in an integer network */
+#define LEAST_DB 0.5   /* at one output; less does not pay for a float step among integers */
 #define MOST_WORK 0.05 /* of the elements that all nodes make: more would cost time */
 
 /* --- which nodes ------------------------------------------------------------------------------ */
@@ -120,24 +121,56 @@ static rung_status free_tail(recipe *r, const bool *tail, const placement *befor
     return st;
 }
 
+/* --- what it gains ---------------------------------------------------------------------------- */
+
+/* Squared errors of each output on the samples kept apart, in r->mem. */
+static rung_status measure(const recipe *r, const samples *s, double **noise, rung_error *err)
+{
+    arena *mem = arena_new();
+    graph *q = NULL;
+    *noise = arena_zero(r->mem, (size_t)s->n_outputs + 1, sizeof **noise);
+    rung_status st = mem && *noise ? recipe_graph(r, mem, &q, NULL, err)
+                                   : fail_memory(err, "a model to judge", sizeof *q);
+    if (st == RUNG_OK)
+        st = samples_noise(s, q, s->n > 1 ? s->n_fit : 0, s->n, *noise, err);
+    graph_free(q);
+    arena_free(mem);
+    return st;
+}
+
+/* In dB, of the outputs that gain most and least by going from noise a to noise b. */
+static void find_gains(const samples *s, const double *a, const double *b, double *most,
+                       double *least)
+{
+    *most = -INFINITY;
+    *least = INFINITY;
+    for (int o = 0; o < s->n_outputs; o++) {
+        const double gain = a[o] == b[o] ? 0 : 10 * (log10(a[o]) - log10(b[o]));
+        *most = fmax(*most, gain);
+        *least = fmin(*least, gain);
+    }
+}
+
 static rung_status compare(recipe *r, const samples *s, const bool *tail, size_t n,
                            rung_error *err)
 {
     pairs before;
-    double with, without;
+    double *integer, *real, most, least;
     rung_status st;
     if (!keep_pairs(r, &before))
         return fail_memory(err, "a float tail", r->n_values * sizeof *before.params);
-    if ((st = recipe_judge(r, s, &with, err)) != RUNG_OK ||
+    if ((st = measure(r, s, &integer, err)) != RUNG_OK ||
         (st = free_tail(r, tail, before.places, err)) != RUNG_OK ||
-        (st = recipe_judge(r, s, &without, err)) != RUNG_OK)
+        (st = measure(r, s, &real, err)) != RUNG_OK)
         return st;
-    const bool better = without >= with + LEAST_DB;
+    find_gains(s, integer, real, &most, &least);
+    const bool better = most >= LEAST_DB && most > -least;
     if (!better)
         put_back(r, &before);
     diagnose(r->diag, better ? "method" : "method-undone", "tail",
-             "%zu nodes behind the last layers %s: %.2f dB in float, %.2f dB in integers, on "
-             "samples kept apart", n, better ? "stay float" : "are quantized", without, with);
+             "%zu nodes behind the last layers %s: in float the output that gains most gains "
+             "%.2f dB, the one that gains least %.2f dB, on samples kept apart", n,
+             better ? "stay float" : "are quantized", most, least);
     return RUNG_OK;
 }
 
