@@ -221,6 +221,10 @@ static int report(const options *o, const work *w)
 {
     char *text = NULL;
     rung_error err;
+    if (rung_training_diverged(w->record))
+        fprintf(stderr, "remark: training-diverged: after the last epoch the model is worse on "
+                        "--eval than before training: lower the rate (--lr), or use --warmup or "
+                        "--clip\n");
     if (rung_training_text(w->record, o->json, &text, &err) != RUNG_OK)
         return failed(&cmd_train, &err);
     fputs(text, stdout);

@@ -469,6 +469,9 @@ RUNG_API rung_status rung_training_text(const rung_training *record, bool json, 
                                         rung_error *err);
 RUNG_API rung_status rung_training_save_html(const rung_training *record, const char *title,
                                              const char *path, rung_error *err);
+/* Whether the model of the last epoch is worse than that before training on the evaluation data, by
+ * loss and top-1, or without labels by SQNR and agreement: the rate is too high. */
+RUNG_API bool        rung_training_diverged(const rung_training *record);
 RUNG_API void        rung_training_free(rung_training *record);
 
 /* Step by step, on the caller's own samples. model and teacher must outlive the trainer. */

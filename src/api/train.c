@@ -266,6 +266,11 @@ rung_status rung_training_save_html(const rung_training *record, const char *tit
     return st;
 }
 
+bool rung_training_diverged(const rung_training *record)
+{
+    return record && training_diverged(record->r);
+}
+
 void rung_training_free(rung_training *record)
 {
     if (!record)

@@ -14,6 +14,16 @@ void training_record_free(training_record *r)
     mem_free(r);
 }
 
+bool training_diverged(const training_record *r)
+{
+    if (!r->evaluated || r->n < 2)
+        return false;
+    const training_epoch *first = &r->epochs[0], *last = &r->epochs[r->n - 1];
+    if (isfinite(first->eval_loss) && isfinite(last->eval_loss))
+        return last->eval_loss > first->eval_loss && last->top1 <= first->top1;
+    return last->sqnr_db < first->sqnr_db && last->agreement <= first->agreement;
+}
+
 static void add_percent(text *t, double v)
 {
     if (v >= 0)
@@ -67,9 +77,10 @@ rung_status report_training_json(const training_record *r, char **out, rung_erro
     text t = { 0 };
     text_add(&t, "{\"parameters\":%zu,\"scales\":%zu,\"samples\":%zu,\"eval_samples\":%zu,"
              "\"batch\":%zu,\"ranks\":%d,\"chunk\":%zu,\"steps\":%zu,\"seconds\":%.3f,"
-             "\"samples_per_s\":%.1f,\"best\":%zu,\"epochs\":[", r->parameters, r->scales,
+             "\"samples_per_s\":%.1f,\"best\":%zu,\"diverged\":%s,\"epochs\":[", r->parameters, r->scales,
              r->samples, r->eval_samples, r->batch, r->ranks, r->chunk, r->steps, r->seconds,
-             r->samples_per_s, r->n ? r->epochs[r->best].epoch : 0);
+             r->samples_per_s, r->n ? r->epochs[r->best].epoch : 0,
+             training_diverged(r) ? "true" : "false");
     for (size_t i = 0; i < r->n; i++) {
         const training_epoch *e = &r->epochs[i];
         text_add(&t, "%s{\"epoch\":%zu", i ? "," : "", e->epoch);

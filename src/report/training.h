@@ -27,6 +27,10 @@ typedef struct training_record {
 } training_record;
 
 void training_record_free(training_record *r);
+/* Whether the last epoch's model is worse than that before training: its loss on the evaluation set
+ * is higher and its top-1 no better; without labels its SQNR is lower and its agreement no better.
+ * False where nothing was evaluated. */
+bool training_diverged(const training_record *r);
 
 /* mem_alloc'ed texts, the caller's. */
 rung_status report_training_text(const training_record *r, char **text, rung_error *err);

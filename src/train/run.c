@@ -82,7 +82,8 @@ static rung_status judge(run *r, training_epoch *e, rung_error *err)
 static void show(run *r, size_t n)
 {
     const double seen = r->at.samples ? (double)r->at.samples : 1;
-    int at = snprintf(r->title, sizeof r->title, "epoch %llu/%zu  loss %.4f",
+    int at = snprintf(r->title, sizeof r->title, "%sepoch %llu/%zu  loss %.4f",
+                      training_diverged(r->record) ? "worse than at the start: " : "",
                       (unsigned long long)r->at.epoch + 1, r->opt->epochs, r->at.loss / seen);
     if (dataset_has_labels(r->data) && at > 0 && (size_t)at < sizeof r->title)
         snprintf(r->title + at, sizeof r->title - (size_t)at, "  accuracy %.2f%%",

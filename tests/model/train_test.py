@@ -231,6 +231,20 @@ def test_mistakes_are_found_before_calibration(folder):
     assert 'trial:' not in with_tune.stderr
 
 
+def test_a_rate_that_is_too_high(folder):
+    """The model is spoilt, what comes out is the one before training, and a remark says so; with a
+    rate that suits there is none."""
+    for rate, spoilt in ((3, True), (0.0003, False)):
+        call = run_train(folder, folder / 'r.onnx', *BITS, '--optimizer', 'sgd', '--lr', rate,
+                         '--json', epochs=1)
+        result = good(*call)
+        record = json.loads(result.stdout)
+        first, last = record['epochs'][0], record['epochs'][-1]
+        assert record['diverged'] == spoilt == ('training-diverged' in result.stderr)
+        assert (last['eval_loss'] > first['eval_loss']) == spoilt
+        assert record['best'] == (0 if spoilt else 1)
+
+
 def test_mistakes(folder):
     train, _ = data(folder, 64)
     base = ['train', DIGITS, '-o', folder / 'x.onnx', '--data', train, '--quiet']
