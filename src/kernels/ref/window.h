@@ -7,8 +7,13 @@
 /* The taps k of a window whose input at + k * dilation lies in [0, in): [*first, *last). */
 static inline void taps_inside(int at, int dilation, int kernel, int in, int *first, int *last)
 {
-    *first = at < 0 ? (-at + dilation - 1) / dilation : 0;
-    *last = at >= in ? 0 : (in - 1 - at) / dilation + 1;
+    if (dilation == 1) { /* no division in the loops over pixels */
+        *first = at < 0 ? -at : 0;
+        *last = at >= in ? 0 : in - at;
+    } else {
+        *first = at < 0 ? (-at + dilation - 1) / dilation : 0;
+        *last = at >= in ? 0 : (in - 1 - at) / dilation + 1;
+    }
     if (*last > kernel)
         *last = kernel;
     if (*first > *last)
@@ -36,6 +41,19 @@ static inline window window_of(const pool_shape *s, const uint8_t *x, size_t row
     window w = window_taps(s, row);
     w.image = x + row / s->out_w / s->out_h * ((size_t)s->in_h * s->in_w * s->channels);
     return w;
+}
+
+/* From pixel `row`, which is column *ox, to the next one. */
+static inline void window_next(const pool_shape *s, const uint8_t *x, size_t row, int *ox,
+                               window *w)
+{
+    if (++*ox < s->out_w) {
+        w->ix += s->stride_w;
+        taps_inside(w->ix, s->dilation_w, s->kernel_w, s->in_w, &w->x0, &w->x1);
+        return;
+    }
+    *ox = 0;
+    *w = window_of(s, x, row + 1);
 }
 
 /* The pixel of a tap: its place in the image. */

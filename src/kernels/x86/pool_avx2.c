@@ -40,8 +40,11 @@ void max_pool_u8_avx2(const pool_shape *s, const uint8_t *x, const pool_q *q, ui
     const size_t channels = s->channels;
     size_t row, last;
     kernel_share((size_t)s->batch * s->out_h * s->out_w, 1, thread, n_threads, &row, &last);
-    for (; row < last; row++) {
-        const window w = window_of(s, x, row);
+    if (row == last)
+        return;
+    int ox = (int)(row % s->out_w);
+    window w = window_of(s, x, row);
+    for (; row < last; window_next(s, x, row, &ox, &w), row++) {
         uint8_t *to = y + row * channels;
         size_t c = 0;
         for (; c + 32 <= channels; c += 32) {
@@ -80,8 +83,11 @@ void avg_pool_u8_avx2(const pool_shape *s, const uint8_t *x, const pool_q *q, ui
     const size_t channels = s->channels;
     size_t row, last;
     kernel_share((size_t)s->batch * s->out_h * s->out_w, 1, thread, n_threads, &row, &last);
-    for (; row < last; row++) {
-        const window w = window_of(s, x, row);
+    if (row == last)
+        return;
+    int ox = (int)(row % s->out_w);
+    window w = window_of(s, x, row);
+    for (; row < last; window_next(s, x, row, &ox, &w), row++) {
         const int inside = (w.y1 - w.y0) * (w.x1 - w.x0);
         const int count = s->count_pad ? s->kernel_h * s->kernel_w : inside ? inside : 1;
         const __m256 n = _mm256_set1_ps((float)count);

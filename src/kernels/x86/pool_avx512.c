@@ -24,18 +24,22 @@ void max_pool_u8_avx512(const pool_shape *s, const uint8_t *x, const pool_q *q, 
 {
     const __m512i lo = _mm512_set1_epi8((char)(q ? q->lo : 0));
     const __m512i hi = _mm512_set1_epi8((char)(q ? q->hi : 255));
-    const size_t channels = s->channels;
+    const size_t channels = s->channels, step = s->dilation_w * channels;
     size_t row, last;
     kernel_share((size_t)s->batch * s->out_h * s->out_w, 1, thread, n_threads, &row, &last);
-    for (; row < last; row++) {
-        const window w = window_of(s, x, row);
+    if (row == last)
+        return;
+    int ox = (int)(row % s->out_w);
+    window w = window_of(s, x, row);
+    for (; row < last; window_next(s, x, row, &ox, &w), row++) {
         for (size_t c = 0; c < channels; c += 64) {
             const __mmask64 m = lanes64(channels - c);
             __m512i best = lo;
-            for (int ky = w.y0; ky < w.y1; ky++)
-                for (int kx = w.x0; kx < w.x1; kx++)
-                    best = _mm512_max_epu8(
-                        best, _mm512_maskz_loadu_epi8(m, window_tap(s, &w, ky, kx) + c));
+            for (int ky = w.y0; ky < w.y1; ky++) {
+                const uint8_t *tap = window_tap(s, &w, ky, w.x0) + c;
+                for (int kx = w.x0; kx < w.x1; kx++, tap += step)
+                    best = _mm512_max_epu8(best, _mm512_maskz_loadu_epi8(m, tap));
+            }
             _mm512_mask_storeu_epi8(y + row * channels + c, m, _mm512_min_epu8(best, hi));
         }
     }
@@ -51,8 +55,11 @@ void avg_pool_u8_avx512(const pool_shape *s, const uint8_t *x, const pool_q *q, 
     const size_t channels = s->channels;
     size_t row, last;
     kernel_share((size_t)s->batch * s->out_h * s->out_w, 1, thread, n_threads, &row, &last);
-    for (; row < last; row++) {
-        const window w = window_of(s, x, row);
+    if (row == last)
+        return;
+    int ox = (int)(row % s->out_w);
+    window w = window_of(s, x, row);
+    for (; row < last; window_next(s, x, row, &ox, &w), row++) {
         const int inside = (w.y1 - w.y0) * (w.x1 - w.x0);
         const int count = s->count_pad ? s->kernel_h * s->kernel_w : inside ? inside : 1;
         const __m512 n = _mm512_set1_ps((float)count);
