@@ -3,8 +3,8 @@
 
 #include "ops/grad.h"
 
-/* y = min(max(x, lo), hi). x has the gradient between lo and hi; up to lo, lo has it, from hi on, or
- * where hi < lo, hi. At a bound x has none, as in PyTorch's relu6 and as Relu has none at 0. */
+/* y = min(max(x, lo), hi). x has the gradient between lo and hi; up to lo, lo has it; from hi on,
+ * or where hi < lo, hi. At a bound x has none, as in PyTorch's relu6 and as Relu has none at 0. */
 rung_status clip_grad(const grad_args *a, rung_error *err)
 {
     const tensor *bound[3] = {NULL, a->n_in > 1 ? &a->in[1] : NULL, a->n_in > 2 ? &a->in[2] : NULL};

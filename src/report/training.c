@@ -77,9 +77,9 @@ rung_status report_training_json(const training_record *r, char **out, rung_erro
     text t = { 0 };
     text_add(&t, "{\"parameters\":%zu,\"scales\":%zu,\"samples\":%zu,\"eval_samples\":%zu,"
              "\"batch\":%zu,\"ranks\":%d,\"chunk\":%zu,\"steps\":%zu,\"seconds\":%.3f,"
-             "\"samples_per_s\":%.1f,\"best\":%zu,\"diverged\":%s,\"epochs\":[", r->parameters, r->scales,
-             r->samples, r->eval_samples, r->batch, r->ranks, r->chunk, r->steps, r->seconds,
-             r->samples_per_s, r->n ? r->epochs[r->best].epoch : 0,
+             "\"samples_per_s\":%.1f,\"best\":%zu,\"diverged\":%s,\"epochs\":[",
+             r->parameters, r->scales, r->samples, r->eval_samples, r->batch, r->ranks, r->chunk,
+             r->steps, r->seconds, r->samples_per_s, r->n ? r->epochs[r->best].epoch : 0,
              training_diverged(r) ? "true" : "false");
     for (size_t i = 0; i < r->n; i++) {
         const training_epoch *e = &r->epochs[i];
