@@ -137,23 +137,34 @@ def openvino_precisions():
     return ["f32", "bf16"] if "BF16" in has else ["f32"]
 
 
-def engines(rung, float_path, files, threads, feed, key, all_peers):
-    """Engines by name; files: {peer: int8 file}."""
-    made = {"rung f32": Rung(rung, float_path, threads, feed, key),
-            "ORT f32": OnnxRuntime(float_path, threads, feed, key)}
+def makers(rung, float_path, files, threads, feed, key, all_peers):
+    """(name, how to make the engine); files: {peer: int8 file}."""
     precisions = openvino_precisions()
+    yield "rung f32", lambda: Rung(rung, float_path, threads, feed, key)
+    yield "ORT f32", lambda: OnnxRuntime(float_path, threads, feed, key)
     for precision in precisions if all_peers else []:
-        made[f"OpenVINO {precision}"] = OpenVino(float_path, threads, feed, key, precision)
+        yield (f"OpenVINO {precision}",
+               lambda p=precision: OpenVino(float_path, threads, feed, key, p))
     if "rung" in files:
-        made["rung int8"] = Rung(rung, files["rung"], threads, feed, key)
+        yield "rung int8", lambda: Rung(rung, files["rung"], threads, feed, key)
     if "ORT" in files:
-        made["ORT int8"] = OnnxRuntime(files["ORT"], threads, feed, key)
+        yield "ORT int8", lambda: OnnxRuntime(files["ORT"], threads, feed, key)
     if "OpenVINO" in files and precisions:
-        made["OpenVINO int8"] = OpenVino(files["OpenVINO"], threads, feed, key)
+        yield "OpenVINO int8", lambda: OpenVino(files["OpenVINO"], threads, feed, key)
     batch = next(iter(feed.values())).shape[0]
     if "LiteRT" in files and batch == 1 and installed(
             os.environ.get("RUNG_LITERT", sys.executable), "ai_edge_litert"):
-        made["LiteRT int8"] = LiteRt(files["LiteRT"], threads, key)
+        yield "LiteRT int8", lambda: LiteRt(files["LiteRT"], threads, key)
+
+
+def engines(rung, float_path, *rest):
+    """Engines by name; a peer that cannot load its file is named and left out."""
+    made = {}
+    for name, make in makers(rung, float_path, *rest):
+        try:
+            made[name] = make()
+        except Exception as e:  # whatever the peer throws
+            print(f"{float_path}: {name}: {e}", file=sys.stderr)
     return made
 
 
