@@ -54,9 +54,11 @@ def test_float_equals_onnxruntime(name, work):
 
 @pytest.mark.parametrize('name', SUBJECTS)
 def test_int8_file(name, work):
-    """Valid, small; ONNX Runtime's bytes but for Softmax, which it rounds down, rung to nearest."""
+    """Valid, small; ONNX Runtime's bytes but for Softmax, which it rounds down, rung to nearest, and
+    for what stays float behind all codes."""
     got = measured(figures.bytes_figures, name, work)
-    assert got['different'] == 0 or got['first'].startswith('Softmax')
+    assert (got['different'] == 0 or got['first'].startswith('Softmax') or
+            (got['islands'] and got['first'] == 'a float island' and got['sqnr'] > 100))
     assert got['top1_equal'] is None or got['top1_equal'] >= 99.5
     assert not SUBJECTS[name].integer or not got['islands']
     if subjects.model_path(name).stat().st_size > 1 << 20:
