@@ -4,6 +4,7 @@
 
 #include <math.h>
 
+#include "base/mem.h"
 #include "quant/fake.h"
 #include "quant/qat.h"
 #include "trainer_kit.h"
@@ -325,6 +326,28 @@ static void frozen_weights_stay(void **state)
     }
 }
 
+/* Every allocation fails in turn: an error each time, nothing leaks. */
+static void without_memory(void **state)
+{
+    (void)state;
+    spots *t = spots_preset("x86");
+    long n = 0;
+    for (rung_status st = RUNG_EMEMORY; st != RUNG_OK; n++) {
+        rung_error why = { "" };
+        observers *o;
+        params *p;
+        mem_fail_after(n);
+        st = observers_create(t->prepared, &o, &p, &why);
+        mem_fail_after(-1);
+        assert_true(st == RUNG_OK || st == RUNG_EMEMORY);
+        assert_true(n < 100000);
+        params_free(p);
+        observers_free(o);
+    }
+    assert_true(n > 3);
+    spots_end(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -335,6 +358,7 @@ int main(void)
         cmocka_unit_test(prepared_models_say_how),
         cmocka_unit_test(turns_are_counted),
         cmocka_unit_test(frozen_weights_stay),
+        cmocka_unit_test(without_memory),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
 }
