@@ -397,7 +397,7 @@ typedef struct rung_train_options {
     size_t         epochs; /* 0 = 10 */
     size_t         batch;  /* samples of a step, of each process; 0 = 64 */
     rung_optimizer optimizer;
-    double         rate;   /* the highest; 0 = 0.0001 (AdamW), 0.001 (SGD); float: tenfold */
+    double         rate;   /* the highest; 0 = 0.0005 (AdamW), 0.001 (SGD); float: 0.001, 0.01 */
     double         scale_rate; /* of scales, as a share of rate; 0 = 1 */
     double         momentum;   /* SGD; 0 = 0.9, Nesterov's unless plain_momentum is set */
     bool           plain_momentum;
@@ -409,12 +409,12 @@ typedef struct rung_train_options {
     double         warmup;   /* epochs over which the rate rises; 0 = none */
     double         step_epochs, step_factor; /* RUNG_SCHEDULE_STEP; 0 = a third of the run, 0.1 */
     /* The loss is a weighted sum. All four 0: cross-entropy where there are labels and, with a
-     * teacher, distillation, each with weight 1. */
+     * teacher, distill and mse, each with weight 1. */
     double         cross_entropy; /* of the first output against the labels */
     double         distill; /* KL divergence from the teacher's outputs, times temperature^2 */
     double         mse;           /* squared error of outputs against the teacher's */
     double         features;      /* squared error of the tensors feature_names, relative */
-    double         temperature;   /* of distill; 0 = 2 */
+    double         temperature;   /* of distill; 0 = 4 */
     double         label_smoothing;
     const char *const *feature_names; /* tensors of both models */
     int            n_features;
