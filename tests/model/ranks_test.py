@@ -69,8 +69,9 @@ def command(n, *words):
 
 def ranks(n, *words, status=0, timeout=120, program=None):
     """rung as n processes; what does not end by itself fails."""
-    result = subprocess.run(command(n, program or util.rung_binary(), *words), capture_output=True, text=True,
-                            errors='replace', timeout=timeout, env={**os.environ, **ENVIRONMENT})
+    result = subprocess.run(command(n, program or util.rung_binary(), *words), text=True,
+                            capture_output=True, errors='replace', timeout=timeout,
+                            env={**os.environ, **ENVIRONMENT})
     assert 'Sanitizer' not in result.stderr and 'runtime error' not in result.stderr, result.stderr
     assert (result.returncode == 0) == (status == 0), result.stderr
     return result
