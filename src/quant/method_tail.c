@@ -9,7 +9,7 @@
 #include "quant/method.h"
 
 #define LEAST_DB 0.5   /* at one output; less does not pay for a float step among integers */
-#define MOST_WORK 0.05 /* of the elements that all nodes make: more would cost time */
+#define MOST_WORK 0.05 /* of the elements that all nodes work on: more would cost time */
 
 /* --- which nodes ------------------------------------------------------------------------------ */
 
@@ -31,15 +31,22 @@ static void find_leading(const graph *g, const uses *u, bool *leads)
         }
 }
 
-static double elements_of(const recipe *r, const node *n)
+static double elements_of(const recipe *r, int v)
 {
     double all = 1;
-    if (n->n_outputs < 1 || n->outputs[0] < 0)
-        return 0;
-    const value_info *i = &r->info[n->outputs[0]];
-    for (int d = 0; d < i->rank; d++)
-        all *= i->dims[d] > 0 ? (double)i->dims[d] : 1;
-    return all;
+    for (int d = 0; v >= 0 && d < r->info[v].rank; d++)
+        all *= r->info[v].dims[d] > 0 ? (double)r->info[v].dims[d] : 1;
+    return v >= 0 ? all : 0;
+}
+
+/* What the node reads or makes, whichever is more: a pool reads much. */
+static double work_of(const recipe *r, const node *n)
+{
+    double most = n->n_outputs > 0 ? elements_of(r, n->outputs[0]) : 0;
+    for (int k = 0; k < n->n_inputs; k++)
+        if (n->inputs[k] >= 0 && !r->g->values[n->inputs[k]].constant)
+            most = fmax(most, elements_of(r, n->inputs[k]));
+    return most;
 }
 
 static bool computes(const node *n)
@@ -58,8 +65,8 @@ static size_t find_tail(const recipe *r, const uses *u, bool *leads, bool *tail)
         if (at->dead)
             continue;
         tail[i] = r->quantized[i] && computes(at) && !is_layer(r->g, at) && !leads[i];
-        all += elements_of(r, at);
-        work += tail[i] ? elements_of(r, at) : 0;
+        all += work_of(r, at);
+        work += tail[i] ? work_of(r, at) : 0;
         n += tail[i];
     }
     return work <= MOST_WORK * all ? n : 0;

@@ -54,8 +54,8 @@ def test_float_equals_onnxruntime(name, work):
 
 @pytest.mark.parametrize('name', SUBJECTS)
 def test_int8_file(name, work):
-    """Valid, small; ONNX Runtime's bytes but for Softmax, which it rounds down, rung to nearest, and
-    for what stays float behind all codes."""
+    """Valid, small; ONNX Runtime's bytes but for Softmax, which it rounds down, rung to
+    nearest, and for what stays float behind all codes."""
     got = measured(figures.bytes_figures, name, work)
     assert (got['different'] == 0 or got['first'].startswith('Softmax') or
             (got['islands'] and got['first'] == 'a float island' and got['sqnr'] > 100))
