@@ -39,7 +39,7 @@ static double elements_of(const recipe *r, int v)
     return v >= 0 ? all : 0;
 }
 
-/* What the node reads or makes, whichever is more: a pool reads much. */
+/* What the node reads or makes, whichever is more. */
 static double work_of(const recipe *r, const node *n)
 {
     double most = n->n_outputs > 0 ? elements_of(r, n->outputs[0]) : 0;
@@ -47,6 +47,12 @@ static double work_of(const recipe *r, const node *n)
         if (n->inputs[k] >= 0 && !r->g->values[n->inputs[k]].constant)
             most = fmax(most, elements_of(r, n->inputs[k]));
     return most;
+}
+
+/* It makes less than it reads: its integer sum costs little accuracy, and floats would be many. */
+static bool pools(const recipe *r, const node *n)
+{
+    return n->n_outputs > 0 && elements_of(r, n->outputs[0]) < work_of(r, n);
 }
 
 static bool computes(const node *n)
@@ -64,7 +70,8 @@ static size_t find_tail(const recipe *r, const uses *u, bool *leads, bool *tail)
         const node *at = &r->g->nodes[i];
         if (at->dead)
             continue;
-        tail[i] = r->quantized[i] && computes(at) && !is_layer(r->g, at) && !leads[i];
+        tail[i] = r->quantized[i] && computes(at) && !is_layer(r->g, at) && !leads[i] &&
+                  !pools(r, at);
         all += work_of(r, at);
         work += tail[i] ? work_of(r, at) : 0;
         n += tail[i];
