@@ -51,7 +51,8 @@ static void print_help(FILE *to)
     for (const command *const *c = commands; *c; c++)
         fprintf(to, "  %-10s%s\n", (*c)->name, (*c)->summary);
     fputs("\n'rung COMMAND --help' explains a command, with examples. 'rung --version' says which\n"
-          "rung this is. RUNG_CPU=ref|avx2|avxvnni|avx512vnni|amx forces a level of the processor.\n"
+          "rung this is. RUNG_CPU=ref|avx2|avxvnni|avx512vnni|amx forces a level of the\n"
+          "processor.\n"
           "Exit status: 0 success, 1 failure, 2 usage, 3 a drop that was not kept.\n",
           to);
 }
