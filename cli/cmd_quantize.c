@@ -226,7 +226,7 @@ const command cmd_quantize = {
     "                         layers (with weights, on their inputs; the rest stays float); auto\n"
     "                         (default): layers, where the model is attention for the most part\n"
     "  --method M,M...        auto (default): the cheap methods, each kept where it helps; none;\n"
-    "                         or of equalize, bias, clip, gptq, adaround, smooth,\n"
+    "                         or of equalize, absorb, bias, clip, gptq, adaround, smooth,\n"
     "                         tail\n"
     "  --max-drop P --eval D  as few layers as can be found get activations of 16 bits, or stay\n"
     "                         float, so that accuracy on --eval (top-1 with labels, else\n"

@@ -29,7 +29,7 @@ static const choice method_words[] = {
     { "bias", RUNG_METHOD_BIAS }, { "clip", RUNG_METHOD_CLIP },
     { "adaround", RUNG_METHOD_ADAROUND }, { "gptq", RUNG_METHOD_GPTQ },
     { "smooth", RUNG_METHOD_SMOOTH }, { "awq", RUNG_METHOD_AWQ }, { "hqq", RUNG_METHOD_HQQ },
-    { "tail", RUNG_METHOD_TAIL },
+    { "tail", RUNG_METHOD_TAIL }, { "absorb", RUNG_METHOD_ABSORB },
     { NULL, 0 } };
 static const choice pair_words[] = { { "auto", RUNG_PAIRS_AUTO }, { "all", RUNG_PAIRS_ALL },
                                    { "layers", RUNG_PAIRS_LAYERS }, { NULL, 0 } };

@@ -149,6 +149,7 @@ typedef enum rung_method {
     RUNG_METHOD_AWQ = 128,    /* factors by the activations' size (Lin 2023): weight-only */
     RUNG_METHOD_HQQ = 256,    /* half-quadratic zero points (Badri 2023), no data: weight-only */
     RUNG_METHOD_TAIL = 512,   /* what only comes behind the last layers stays float: static */
+    RUNG_METHOD_ABSORB = 1024, /* high biases move to the next layer (Nagel 2019): static */
 } rung_method;
 
 /* What static quantization puts Q/DQ pairs at. */

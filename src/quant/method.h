@@ -249,4 +249,15 @@ typedef struct reaches {
 rung_status methods_equalize(graph *g, const samples *s, const rung_quant_options *opt,
                              size_t *n_changed, reaches *reach, rung_error *err);
 
+/* --- absorption (method_absorb.c) ------------------------------------------------------------- */
+
+/* Moves what channels behind a Relu or Clip hold in all samples to fit on into the bias of the
+ * layer that reads them (split_roles done), which computes the same function on these samples; *n:
+ * tensors that are narrower for it. Constants are replaced, not written to. */
+rung_status absorb_biases(graph *g, const samples *s, size_t *n, rung_error *err);
+/* The same for r (recipe_begin done, *db: recipe_judge of it), which is begun anew and stays as it
+ * was where *db does not rise. reach [n_values], NULL: ranges are not stretched. */
+rung_status methods_absorb(recipe *r, dataset *data, const samples *s, const double *reach,
+                           double *db, rung_error *err);
+
 #endif

@@ -9,8 +9,8 @@
 #include "quant/method.h"
 
 enum {
-    CHEAP = RUNG_METHOD_EQUALIZE | RUNG_METHOD_BIAS | RUNG_METHOD_CLIP | RUNG_METHOD_GPTQ |
-            RUNG_METHOD_TAIL
+    CHEAP = RUNG_METHOD_EQUALIZE | RUNG_METHOD_ABSORB | RUNG_METHOD_BIAS | RUNG_METHOD_CLIP |
+            RUNG_METHOD_GPTQ | RUNG_METHOD_TAIL
 };
 #define BY_LAYER (RUNG_METHOD_BIAS | RUNG_METHOD_CLIP | RUNG_METHOD_GPTQ | RUNG_METHOD_ADAROUND)
 
@@ -114,17 +114,22 @@ static rung_status fit_layers(recipe *r, const samples *s, unsigned methods,
 
 /* A way through all methods: with equalization and without it. */
 typedef struct attempt {
-    recipe       r;
-    diagnostics *said; /* about it: kept when it is taken */
-    double       db;
+    recipe        r;
+    diagnostics  *said;  /* about it: kept when it is taken */
+    const double *reach; /* by value id; NULL: ranges are not stretched */
+    double        db;
 } attempt;
 
-static rung_status attempt_fit(attempt *a, const samples *s,
-                               unsigned methods, rung_error *err)
+static rung_status attempt_fit(attempt *a, dataset *data, const samples *s, unsigned methods,
+                               rung_error *err)
 {
     diagnostics *diag = a->r.diag;
+    rung_status st = RUNG_OK;
     a->r.diag = a->said = diagnostics_new();
-    const rung_status st = fit_layers(&a->r, s, methods, &a->db, err);
+    if (methods & RUNG_METHOD_ABSORB)
+        st = methods_absorb(&a->r, data, s, a->reach, &a->db, err);
+    if (st == RUNG_OK && methods & BY_LAYER)
+        st = fit_layers(&a->r, s, methods, &a->db, err);
     a->r.diag = diag;
     return st;
 }
@@ -135,34 +140,35 @@ static rung_status attempt_equalize(attempt *plain, attempt *equal, const graph 
                                     dataset *data, const samples *s, size_t *n, rung_error *err)
 {
     recipe *r = &equal->r;
-    reaches reach = { arena_zero(plain->r.mem, plain->r.n_values, sizeof(double)),
-                      arena_zero(plain->r.mem, plain->r.n_values, sizeof(double)) };
+    arena *mem = plain->r.g->mem;
+    reaches reach = { arena_zero(mem, plain->r.n_values, sizeof(double)),
+                      arena_zero(mem, plain->r.n_values, sizeof(double)) };
     rung_status st;
     if (!reach.plain || !reach.equal)
         return fail_memory(err, "ranges", plain->r.n_values * sizeof(double));
     if ((st = graph_clone_shared(reference, &r->g, err)) != RUNG_OK ||
         (st = methods_equalize(r->g, s, r->opt, n, &reach, err)) != RUNG_OK)
         return st;
-    if (ranges_too(&plain->r))
-        stretch_ranges(&plain->r, reach.plain);
+    plain->reach = ranges_too(&plain->r) ? reach.plain : NULL;
+    equal->reach = ranges_too(r) ? reach.equal : NULL;
+    if (plain->reach)
+        stretch_ranges(&plain->r, plain->reach);
     if (!*n || (st = recipe_begin(r, data, err)) != RUNG_OK)
         return st;
-    if (ranges_too(r))
-        stretch_ranges(r, reach.equal);
+    if (equal->reach)
+        stretch_ranges(r, equal->reach);
     return recipe_judge(r, s, &equal->db, err);
 }
 
 /* Both are fitted, unless equalization is ahead already: then it will be in the end. */
-static rung_status attempt_both(attempt *plain, attempt *equal, size_t n, const samples *s,
-                                unsigned methods, rung_error *err)
+static rung_status attempt_both(attempt *plain, attempt *equal, size_t n, dataset *data,
+                                const samples *s, unsigned methods, rung_error *err)
 {
     rung_status st = RUNG_OK;
-    if (!(methods & BY_LAYER))
-        return RUNG_OK;
     if (!n || equal->db <= plain->db)
-        st = attempt_fit(plain, s, methods, err);
+        st = attempt_fit(plain, data, s, methods, err);
     if (st == RUNG_OK && n)
-        st = attempt_fit(equal, s, methods, err);
+        st = attempt_fit(equal, data, s, methods, err);
     return st;
 }
 
@@ -196,7 +202,7 @@ static rung_status attempt_all(recipe *r, const graph *reference, dataset *data,
     if (st == RUNG_OK)
         st = recipe_judge(&plain.r, s, &plain.db, err);
     if (st == RUNG_OK)
-        st = attempt_both(&plain, &equal, n, s, methods, err);
+        st = attempt_both(&plain, &equal, n, data, s, methods, err);
     *r = plain.r;
     const bool better = n && equal.db > plain.db;
     if (st == RUNG_OK && n)
