@@ -266,7 +266,9 @@ typedef struct rung_session_options {
 } rung_session_options;
 #define RUNG_SESSION_OPTIONS { .size = sizeof(rung_session_options) }
 
-/* Plans the model for fixed input dims; the model may be freed afterwards. */
+/* Plans the model for fixed input dims; the model may be freed afterwards. What a model's sessions
+ * (one a thread, or one a batch size) pack of its integer weights is made by the first that needs
+ * it and shared; it goes with the last of them. They may be created by several threads at once. */
 RUNG_API rung_status rung_session_create(const rung_model *model,
                                          const rung_session_options *options, rung_session **out,
                                          rung_error *err);

@@ -7,14 +7,15 @@
 #include "onnx/onnx.h"
 #include "report/report.h"
 
-static rung_status model_wrap(rung_status st, graph *g, rung_model **out, rung_error *err)
+rung_status model_wrap(graph *g, rung_model **out, rung_error *err)
 {
-    if (st != RUNG_OK)
-        return st;
     rung_model *m = mem_zero(1, sizeof *m);
-    if (!m) {
+    const rung_status st =
+        m ? pack_store_create(&m->packs, err) : fail_memory(err, "a model", sizeof *m);
+    if (st != RUNG_OK) {
         graph_free(g);
-        return fail_memory(err, "a model", sizeof *m);
+        mem_free(m);
+        return st;
     }
     m->g = g;
     *out = m;
@@ -27,7 +28,7 @@ rung_status rung_model_load(const char *path, rung_model **out, rung_error *err)
     if (!path || !out)
         return fail(err, RUNG_EARGUMENT, "rung_model_load: path and out must not be NULL");
     const rung_status st = onnx_read_file(path, &g, err);
-    return model_wrap(st, g, out, err);
+    return st == RUNG_OK ? model_wrap(g, out, err) : st;
 }
 
 rung_status rung_model_load_memory(const void *data, size_t size, rung_model **out, rung_error *err)
@@ -36,7 +37,7 @@ rung_status rung_model_load_memory(const void *data, size_t size, rung_model **o
     if ((!data && size) || !out)
         return fail(err, RUNG_EARGUMENT, "rung_model_load_memory: data and out must not be NULL");
     const rung_status st = onnx_read(data, size, NULL, &g, err);
-    return model_wrap(st, g, out, err);
+    return st == RUNG_OK ? model_wrap(g, out, err) : st;
 }
 
 rung_status rung_model_save(const rung_model *model, const char *path, rung_error *err)
@@ -51,6 +52,7 @@ void rung_model_free(rung_model *model)
     if (!model)
         return;
     graph_free(model->g);
+    pack_store_free(model->packs);
     mem_free(model);
 }
 

@@ -143,20 +143,15 @@ static rung_status quantize(const job *j, const rung_quant_options *opt, rung_mo
     if (st != RUNG_OK)
         return st;
     diagnostics *diag = diagnostics_new();
-    rung_model *made = mem_zero(1, sizeof *made);
-    if (!diag || !made) {
-        st = fail_memory(err, "a quantized model", sizeof *made);
+    if (!diag) {
+        st = fail_memory(err, "remarks", 1);
         goto done;
     }
-    if ((st = run(j, opt, &g, diag, err)) != RUNG_OK)
-        goto done;
-    made->g = g;
-    *out = made;
-    made = NULL;
-    g = NULL;
+    if ((st = run(j, opt, &g, diag, err)) == RUNG_OK)
+        st = model_wrap(g, out, err);
+    else
+        graph_free(g);
 done:
-    graph_free(g);
-    mem_free(made);
     if (remarks)
         *remarks = diag; /* after a failure too: it may say why */
     else

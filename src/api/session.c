@@ -60,7 +60,8 @@ rung_status rung_session_create(const rung_model *model, const rung_session_opti
     const int64_t **dims =
         s->mem ? arena_zero(s->mem, (size_t)model->g->n_inputs + 1, sizeof *dims) : NULL;
     st = dims ? session_dims(model->g, &opt, dims, s->mem, err) : fail_memory(err, "a session", 0);
-    const engine_options eo = {.n_threads = opt.n_threads, .input_dims = dims};
+    const engine_options eo = {
+        .n_threads = opt.n_threads, .input_dims = dims, .packs = model->packs};
     if (st == RUNG_OK && (st = copy_names(s, model->g, err)) == RUNG_OK &&
         (st = engine_create(model->g, &eo, &s->e, err)) == RUNG_OK) {
         engine_profile(s->e, opt.profile);

@@ -21,26 +21,13 @@ struct rung_trainer {
 
 /* --- both ends -------------------------------------------------------------------------------- */
 
-/* g becomes the model's. */
-static rung_status wrap(graph *g, rung_model **out, rung_error *err)
-{
-    rung_model *made = mem_zero(1, sizeof *made);
-    if (!made) {
-        graph_free(g);
-        return fail_memory(err, "a model", sizeof *made);
-    }
-    made->g = g;
-    *out = made;
-    return RUNG_OK;
-}
-
 rung_status rung_convert(const rung_model *prepared, rung_model **out, rung_error *err)
 {
     graph *g;
     if (!prepared || !out)
         return fail(err, RUNG_EARGUMENT, "rung_convert: prepared and out must not be NULL");
     const rung_status st = qat_convert(prepared->g, NULL, &g, err);
-    return st == RUNG_OK ? wrap(g, out, err) : st;
+    return st == RUNG_OK ? model_wrap(g, out, err) : st;
 }
 
 bool rung_is_prepared(const rung_model *model)
@@ -177,7 +164,7 @@ static rung_status hand_out(graph *g, const char *preprocessing, rung_model **ou
                                ? graph_set_metadata(g, "rung.preprocess", preprocessing, err)
                                : RUNG_OK;
     if (st == RUNG_OK)
-        return wrap(g, out, err);
+        return model_wrap(g, out, err);
     graph_free(g);
     return st;
 }
@@ -353,7 +340,7 @@ rung_status rung_trainer_save(const rung_trainer *tr, rung_model **out, rung_err
     if (!tr || !out)
         return fail(err, RUNG_EARGUMENT, "rung_trainer_save: trainer and out must not be NULL");
     const rung_status st = trainer_graph(tr->t, trainer_weights(tr->t), false, &g, err);
-    return st == RUNG_OK ? wrap(g, out, err) : st;
+    return st == RUNG_OK ? model_wrap(g, out, err) : st;
 }
 
 void rung_trainer_free(rung_trainer *tr)

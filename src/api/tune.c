@@ -67,14 +67,10 @@ static rung_status run(const rung_model *model, dataset *data, dataset *eval,
                        const tune_options *opt, rung_model **out, tune_record **record,
                        rung_error *err)
 {
-    rung_model *made = mem_zero(1, sizeof *made);
-    if (!made)
-        return fail_memory(err, "a model", sizeof *made);
-    const rung_status st = tune_run(model->g, data, eval, opt, &made->g, record, err);
-    if (st == RUNG_OK)
-        *out = made;
-    else
-        mem_free(made);
+    graph *made = NULL;
+    rung_status st = tune_run(model->g, data, eval, opt, &made, record, err);
+    if (st == RUNG_OK && (st = model_wrap(made, out, err)) != RUNG_OK)
+        mem_free(*record);
     return st;
 }
 

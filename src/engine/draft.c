@@ -27,6 +27,7 @@ rung_status draft_new(plan *p, const node *n, draft *d, rung_error *err)
                       .q_hi = 255,
                       .epi = {.add = -1, .lo = -INFINITY, .hi = INFINITY},
                       .n_threads = p->n_threads,
+                      .packs = p->store,
                       .mem = p->mem};
     return RUNG_OK;
 }

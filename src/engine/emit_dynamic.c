@@ -67,7 +67,7 @@ rung_status emit_dynamic(plan *p, const plan_unit *u, rung_error *err)
     const node *n = u->n, *last = t->add ? t->add : t->mul ? t->mul : n;
     const bool conv = is_op(n, "ConvInteger");
     const form f = conv ? FORM_LAST : FORM_PLAIN;
-    product_weights w = {t->w, t->w_scale, t->bias, t->transposed, NULL};
+    product_weights w = {t->w, t->w_scale, t->bias, t->transposed, t->w_source, NULL};
     draft d;
     step s = {0};
     rung_status st = draft_new(p, n, &d, err);

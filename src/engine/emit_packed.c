@@ -13,6 +13,8 @@ static bool take_weight(const plan *p, const node *n, int i, packed_weight *w)
     *w = (packed_weight){.dq = dq, .codes = constant_input(p, dq, 0),
                          .scale = constant_input(p, dq, 1), .zero = constant_input(p, dq, 2)};
     const bool has_zero = dq->n_inputs > 2 && dq->inputs[2] >= 0;
+    for (int k = 0; k < (has_zero ? 3 : 2); k++)
+        w->sources[k] = constant_source(p, dq->inputs[k]);
     return w->codes && w->scale && (!has_zero || w->zero);
 }
 

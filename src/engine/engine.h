@@ -19,6 +19,9 @@ typedef struct engine_options {
      * run; nothing takes their memory. */
     const bool *keep;
     bool shares_constants; /* those of g are read where they are: g outlives the engine */
+    /* Of g, unchanged since the first engine (ops/packs.h): what its engines pack of constants is
+     * made once. NULL: each packs its own. */
+    struct pack_store *packs;
 } engine_options;
 
 /* Called during run, by the calling thread, with each observed value in execution order: `count`
@@ -78,7 +81,7 @@ engine_step_info engine_step(const engine *e, size_t i);
 void             engine_profile(engine *e, bool on);
 int64_t          engine_macs(const engine *e);     /* of one run */
 int64_t          engine_int_macs(const engine *e); /* those in integer steps */
-size_t           engine_bytes(const engine *e);    /* buffers, packed weights */
+size_t           engine_bytes(const engine *e);    /* buffers, packed weights of its own */
 
 /* Nodes left in float though the model has Q/DQ pairs, each with the reason. */
 typedef struct float_island {

@@ -83,6 +83,7 @@ rung_status plan_build(const graph *g, const engine_options *opt, int n_threads,
         return fail_memory(err, "the plan", sizeof *p);
     rung_status st = RUNG_OK;
     p->n_threads = n_threads;
+    p->store = opt->packs;
     p->mem = arena_new();
     if (!p->mem) {
         st = fail_memory(err, "the plan", 1);

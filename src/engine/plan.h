@@ -43,6 +43,7 @@ typedef struct dynamic_tail {
     const node *x_dq;                      /* of dequantized operands; NULL: dynamic */
     bool        transposed;                /* the weight is [n, k] */
     const tensor *w, *w_scale, *bias;
+    int w_source; /* operand.source */
 } dynamic_tail;
 
 /* A constant as a kernel has packed it: shared by the steps that use it. */
@@ -105,6 +106,7 @@ typedef struct plan {
     plan_unit **unit_at;     /* by node index: the unit emitted there */
     bool *absorbed; /* by node index: part of a unit that is emitted elsewhere or by another */
     bool has_pairs; /* the model has Q/DQ nodes */
+    struct pack_store *store; /* the caller's; may be NULL */
     int n_threads;
 
     slot *slots;
@@ -171,6 +173,9 @@ bool slot_is_constant(const plan *p, int s);
 /* --- plan_step.c --- */
 /* The operand that a slot (or NO_SLOT with a value that is constant) is to a lowering. */
 operand operand_of(const plan *p, int id, form f);
+/* operand.source of a value: what rewrite_prepare leaves is the same in all plans of the graph,
+ * what shape inference or a step has computed depends on the input's dims. */
+int constant_source(const plan *p, int id);
 /* Adds a step; one with constant inputs only is run now, its outputs become constants. A view makes
  * no step. slots: inputs, then outputs. */
 rung_status step_add(plan *p, const step *s, const node *n, const int *slots, int n_in, int n_out,

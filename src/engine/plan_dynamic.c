@@ -102,6 +102,7 @@ static bool find_tail(const plan *p, const node *n, dynamic_tail *t)
         return false;
     take_bias(p, t, t->mul->outputs[0], channels, tail);
     t->w = w;
+    t->w_source = constant_source(p, n->inputs[1]);
     return true;
 }
 
@@ -134,6 +135,7 @@ static bool take_matrix(const plan *p, const node *n, dynamic_tail *t)
         if (tensor_get_int(z, i))
             return false;
     t->w = w;
+    t->w_source = constant_source(p, dq->inputs[0]);
     t->w_scale = scale;
     return true;
 }

@@ -8,6 +8,12 @@
 /* A constant that a step would make, larger than this, is made in every run instead. */
 #define MAX_CONSTANT_BYTES ((size_t)64 << 20)
 
+int constant_source(const plan *p, int id)
+{
+    const tensor *own = id < 0 ? NULL : p->g->values[id].constant;
+    return own && own == p->constant[id] ? id + 1 : 0;
+}
+
 operand operand_of(const plan *p, int id, form f)
 {
     const value_info *info = &p->info[id];
@@ -16,7 +22,8 @@ operand operand_of(const plan *p, int id, form f)
                  .type = info->type,
                  .rank = info->rank,
                  .channels_last = f == FORM_LAST,
-                 .constant = p->constant[id]};
+                 .constant = p->constant[id],
+                 .source = constant_source(p, id)};
     memcpy(o.dims, info->dims, sizeof o.dims);
     if (o.constant)
         o.channels_last = false;

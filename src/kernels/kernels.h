@@ -76,7 +76,7 @@ typedef struct conv_kernel {
     size_t (*packed_size)(const conv_shape *s);
     /* w: [out_c][in_c / groups][kernel_h][kernel_w] (ONNX order); bias: [out_c] or NULL. The zero
      * point's part, -x_zero * sum(w), is folded in. packed: packed_size bytes, aligned to 64; it
-     * serves any batch. */
+     * serves any batch, that of a kernel of one tap any in_h, in_w, out_h and out_w, too. */
     void (*pack)(const conv_shape *s, const int8_t *w, const int32_t *bias, int x_zero,
                  void *packed);
     size_t (*scratch_size)(const conv_shape *s); /* per thread, aligned to 64 */

@@ -7,6 +7,7 @@
 #include "base/threads.h"
 #include "nn/layout.h"
 #include "nn/vec.h"
+#include "ops/packs.h"
 #include "ops/quantize.h"
 
 /* Which scale belongs to which element, in a form the kernels have. */
@@ -94,11 +95,19 @@ static bool all_equal(const tensor *z)
     return true;
 }
 
-static rung_status pack(const lowering *l, packed_weight *w, const scale_map *map, size_t block,
-                        rung_error *err)
+typedef struct packed_made {
+    const packed_weight *w;
+    const scale_map *map;
+    size_t block;
+} packed_made;
+
+static rung_status make_packed(const void *ctx, arena *mem, const void **packed, rung_error *err)
 {
+    const packed_weight *w = ((const packed_made *)ctx)->w;
+    const scale_map *map = ((const packed_made *)ctx)->map;
+    const size_t block = ((const packed_made *)ctx)->block;
     const vec_ops *ops = vec_pick();
-    vec_packed *v = arena_zero(l->mem, 1, sizeof *v);
+    vec_packed *v = arena_zero(mem, 1, sizeof *v);
     packed_parts to = {.width = ops->packed_width};
     if (!v)
         return fail_memory(err, "a step", sizeof *v);
@@ -113,10 +122,10 @@ static rung_status pack(const lowering *l, packed_weight *w, const scale_map *ma
     if (!mul_fits(panels * to.width, v->k, &n_codes) ||
         !mul_fits(panels * to.width, to.blocks, &n_scales))
         return fail(err, RUNG_EUNSUPPORTED, "its weight is too large");
-    to.codes = arena_zero(l->mem, v->half ? n_codes / 2 : n_codes, 1);
-    to.scales = arena_zero(l->mem, n_scales, sizeof *to.scales);
+    to.codes = arena_zero(mem, v->half ? n_codes / 2 : n_codes, 1);
+    to.scales = arena_zero(mem, n_scales, sizeof *to.scales);
     if (w->zero && !all_equal(w->zero))
-        to.zeros = arena_zero(l->mem, n_scales, 1);
+        to.zeros = arena_zero(mem, n_scales, 1);
     if (!to.codes || !to.scales || (w->zero && !all_equal(w->zero) && !to.zeros))
         return fail_memory(err, "packed weights", n_codes);
     for (size_t c = 0; c < v->n; c++)
@@ -124,8 +133,27 @@ static rung_status pack(const lowering *l, packed_weight *w, const scale_map *ma
     v->codes = to.codes;
     v->scales = to.scales;
     v->zeros = to.zeros;
-    w->packed = v;
+    *packed = v;
     return RUNG_OK;
+}
+
+/* The same in all plans where codes, scales and zero points are. */
+static rung_status pack(const lowering *l, packed_weight *w, const scale_map *map, size_t block,
+                        rung_error *err)
+{
+    const packed_made made = {w, map, block};
+    const int64_t params[] = {w->sources[1],     w->sources[2],
+                              w->transposed,     (int64_t)block,
+                              node_int(w->dq, "axis", 1), node_int(w->dq, "block_size", 0)};
+    const bool shared = w->sources[1] && (!w->zero || w->sources[2]);
+    const vec_ops *ops = vec_pick();
+    const pack_key key = {.source = shared ? w->sources[0] : 0,
+                          .kind = "packed",
+                          .params = params,
+                          .n_params = sizeof params,
+                          .more = &ops,
+                          .n_more = sizeof ops};
+    return pack_take(l, &key, make_packed, &made, &w->packed, err);
 }
 
 static rung_status take_bias(const lowering *l, const tensor *bias, float beta, size_t n,

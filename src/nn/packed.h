@@ -9,6 +9,7 @@ typedef struct packed_weight {
     const node   *dq; /* its axis and block_size */
     const tensor *codes, *scale, *zero; /* zero may be NULL */
     bool          transposed; /* [n, k] */
+    int           sources[3]; /* of codes, scale and zero: operand.source; zero may have none */
     const void   *packed; /* made where it is NULL; may be used again for the same weight */
 } packed_weight;
 

@@ -23,6 +23,10 @@ rung_status lower_conv(const lowering *l, step *s, rung_error *err);
 /* Of a step that one of the functions of this file has filled; NULL: of another. */
 const conv_step *step_convolution(const step *s);
 rung_status lower_conv_transpose(const lowering *l, step *s, rung_error *err);
+/* Packs w (made of in[1]), bias and x_zero for a kernel: once for all plans that share packs. */
+rung_status lower_conv_packed(const lowering *l, const conv_kernel *kernel, const conv_shape *shape,
+                              const int8_t *w, const int32_t *bias, int x_zero,
+                              const void **packed, rung_error *err);
 /* The shape of a convolution of in[0] to out[0] with one or two spatial axes. */
 struct window;
 rung_status lower_conv_shape(const lowering *l, const struct window *w, conv_shape *s,

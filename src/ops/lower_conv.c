@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "ops/lower_wide.h"
+#include "ops/packs.h"
 #include "ops/window.h"
 
 /* Far above what memory holds; below what 64 bits count in multiply-accumulates. */
@@ -169,6 +171,55 @@ static rung_status check_transposed(const lowering *l, const int8_t *w, const co
     return st;
 }
 
+typedef struct conv_pack {
+    const conv_kernel *kernel;
+    const conv_shape *shape;
+    const int8_t *w;
+    const int32_t *bias;
+    int x_zero;
+} conv_pack;
+
+static rung_status pack(const void *ctx, arena *mem, const void **packed, rung_error *err)
+{
+    const conv_pack *c = ctx;
+    const size_t size = c->kernel->packed_size(c->shape);
+    void *to = arena_zero(mem, size + 1, 1);
+    if (!to)
+        return fail_memory(err, "packed weights", size);
+    c->kernel->pack(c->shape, c->w, c->bias, c->x_zero, to);
+    *packed = to;
+    return RUNG_OK;
+}
+
+/* What packed weights depend on besides weights and bias: see conv_kernel. */
+typedef struct conv_params {
+    void (*pack)(const conv_shape *s, const int8_t *w, const int32_t *bias, int x_zero,
+                 void *packed);
+    conv_shape shape;
+    int64_t x_zero;
+} conv_params;
+_Static_assert(sizeof(conv_params) == sizeof(void (*)(void)) + sizeof(conv_shape) +
+                                          sizeof(int64_t),
+               "it is compared as bytes");
+
+rung_status lower_conv_packed(const lowering *l, const conv_kernel *kernel, const conv_shape *shape,
+                              const int8_t *w, const int32_t *bias, int x_zero,
+                              const void **packed, rung_error *err)
+{
+    const conv_pack c = {kernel, shape, w, bias, x_zero};
+    conv_params params = {kernel->pack, *shape, x_zero};
+    params.shape.batch = 0;
+    if (shape->kernel_h == 1 && shape->kernel_w == 1)
+        params.shape.in_h = params.shape.in_w = params.shape.out_h = params.shape.out_w = 0;
+    const pack_key key = {.source = l->in[1].source,
+                          .kind = node_int(l->n, "transB", 0) ? "conv_u8s8 rows" : "conv_u8s8",
+                          .params = &params,
+                          .n_params = sizeof params,
+                          .more = bias,
+                          .n_more = bias ? (size_t)shape->out_c * sizeof *bias : 0};
+    return pack_take(l, &key, pack, &c, packed, err);
+}
+
 /* Packs for the kernel and fills the step. */
 static rung_status finish(const lowering *l, const conv_kernel *kernel, const conv_shape *shape,
                           const int8_t *w, const int32_t *bias, step *s, rung_error *err)
@@ -178,21 +229,18 @@ static rung_status finish(const lowering *l, const conv_kernel *kernel, const co
     if (st != RUNG_OK || lowering_is_wide(l))
         return st == RUNG_OK ? lower_wide_conv(l, shape, w, bias, mult, s, err) : st;
     conv_step *c = arena_zero(l->mem, 1, sizeof *c);
-    const size_t size = kernel->packed_size(shape);
-    void *packed = arena_zero(l->mem, size + 1, 1);
     const char *name = arena_printf(l->mem, "conv_u8s8 %s", kernel->name);
-    if (!c || !packed || !name)
-        return fail_memory(err, "packed weights", size);
+    if (!c || !name)
+        return fail_memory(err, "a step", sizeof *c);
     *c = (conv_step){.kernel = kernel,
                      .shape = *shape,
                      .q = {.mult = mult, .zero = l->out[0].zero, .lo = l->q_lo, .hi = l->q_hi},
                      .x_zero = l->in[0].zero,
-                     .out = l->n_in,
-                     .packed = packed};
-    kernel->pack(shape, w, bias, c->x_zero, packed);
+                     .out = l->n_in};
+    st = lower_conv_packed(l, kernel, shape, w, bias, c->x_zero, &c->packed, err);
     *s = (step){
         .kernel = name, .run = run_conv, .params = c, .scratch_bytes = kernel->scratch_size(shape)};
-    return RUNG_OK;
+    return st;
 }
 
 /* The kernels know two spatial axes: one more of extent 1 is put before a single one. */
@@ -287,17 +335,16 @@ rung_status lower_conv_transpose(const lowering *l, step *s, rung_error *err)
     return s->kernel ? st : fail_memory(err, "a name", 1);
 }
 
-/* [k][n] -> [n][k]: the order of a convolution's weights. */
-static rung_status transpose_weights(const lowering *l, size_t k, size_t n, const int8_t **w,
+/* [k][n] -> [n][k]: the order of a convolution's weights; mem_alloc'ed. */
+static rung_status transpose_weights(size_t k, size_t n, const int8_t *w, int8_t **out,
                                      rung_error *err)
 {
-    int8_t *t = arena_alloc(l->mem, k * n);
+    int8_t *t = *out = mem_alloc(k * n);
     if (!t)
         return fail_memory(err, "weights", k * n);
     for (size_t i = 0; i < k; i++)
         for (size_t j = 0; j < n; j++)
-            t[j * k + i] = (*w)[i * n + j];
-    *w = t;
+            t[j * k + i] = w[i * n + j];
     return RUNG_OK;
 }
 
@@ -340,11 +387,15 @@ rung_status lower_gemm(const lowering *l, step *s, rung_error *err)
                               .dilation_h = 1,
                               .dilation_w = 1,
                               .groups = 1};
-    if ((!transposed && (st = transpose_weights(l, (size_t)k, (size_t)n, &w, err)) != RUNG_OK) ||
-        (st = bias_int32(l, n, &bias, err)) != RUNG_OK ||
-        (st = check_rows(l, w, n, (size_t)k, bias, err)) != RUNG_OK)
+    int8_t *turned = NULL;
+    if (!transposed &&
+        (st = transpose_weights((size_t)k, (size_t)n, w, &turned, err)) != RUNG_OK)
         return st;
-    st = finish(l, conv_pick(&shape), &shape, w, bias, s, err);
+    w = turned ? turned : w;
+    if ((st = bias_int32(l, n, &bias, err)) == RUNG_OK &&
+        (st = check_rows(l, w, n, (size_t)k, bias, err)) == RUNG_OK)
+        st = finish(l, conv_pick(&shape), &shape, w, bias, s, err);
     s->macs = (int64_t)m * n * k;
+    mem_free(turned);
     return st;
 }

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "kernels/arith.h"
 #include "ops/lower.h"
+#include "ops/packs.h"
 #include "ops/window.h"
 
 /* --- DynamicQuantizeLinear -------------------------------------------------------------------- */
@@ -159,13 +160,20 @@ static rung_status spread(const lowering *l, const tensor *t, size_t n, const fl
     return RUNG_OK;
 }
 
-static rung_status pack(const lowering *l, product_step *p, product_weights *w, rung_error *err)
+typedef struct product_pack {
+    const product_step *p;
+    const product_weights *w;
+} product_pack;
+
+static rung_status make_packed(const void *ctx, arena *mem, const void **out, rung_error *err)
 {
+    const product_step *p = ((const product_pack *)ctx)->p;
+    const product_weights *w = ((const product_pack *)ctx)->w;
     const conv_shape *c = &p->conv;
     const int k = p->shape.k, n = p->shape.n, groups = p->is_conv ? c->groups : 1;
     const size_t taps = p->is_conv ? (size_t)c->kernel_h * (size_t)c->kernel_w : 1;
     const size_t channels = (size_t)n * (size_t)groups, all = channels * (size_t)k;
-    char *packed = arena_zero(l->mem, (size_t)groups, p->group_bytes);
+    char *packed = arena_zero(mem, (size_t)groups, p->group_bytes);
     int8_t *rows = mem_alloc(all);
     const bool columns = !p->is_conv && !w->transposed;
     rung_status st = packed && rows ? weight_rows(w, channels, (size_t)k / taps, taps, columns,
@@ -175,8 +183,23 @@ static rung_status pack(const lowering *l, product_step *p, product_weights *w, 
         p->kernel->pack(k, n, rows + (size_t)g * (size_t)n * (size_t)k,
                         packed + (size_t)g * p->group_bytes);
     mem_free(rows);
-    w->packed = packed;
+    *out = packed;
     return st;
+}
+
+/* The weight's dims say the rest. */
+static rung_status pack(const lowering *l, const product_step *p, product_weights *w,
+                        rung_error *err)
+{
+    const product_pack made = {p, w};
+    const int params[] = {p->is_conv, w->transposed, p->is_conv ? p->conv.groups : 1};
+    const pack_key key = {.source = w->source,
+                          .kind = p->kernel->name,
+                          .params = params,
+                          .n_params = sizeof params,
+                          .more = &p->kernel->pack,
+                          .n_more = sizeof p->kernel->pack};
+    return pack_take(l, &key, make_packed, &made, &w->packed, err);
 }
 
 static bool fits_int(const operand *o)

@@ -24,6 +24,7 @@ typedef struct product_weights {
     const tensor *scale; /* float32: one number, or one for each output channel */
     const tensor *bias;  /* the same, or NULL */
     bool transposed;     /* a matrix: it is [n, k] */
+    int source;          /* of w: operand.source */
     const void *packed;  /* made from w where it is NULL; may be used again for the same matrix */
 } product_weights;
 typedef struct product_step {

@@ -196,21 +196,19 @@ rung_status lower_wide_conv(const lowering *l, const conv_shape *shape, const in
     if (st != RUNG_OK || (st = fix_sums(l, c, w, bias, err)) != RUNG_OK)
         return st;
     c->kernel = conv_pick(&c->lines);
-    const size_t size = c->kernel->packed_size(&c->lines), planes = c->x_wide ? 2 : 1;
-    void *packed = arena_zero(l->mem, size + 1, 1);
+    const size_t planes = c->x_wide ? 2 : 1;
     const char *name =
         arena_printf(l->mem, "conv_%ss8 %s%s", c->x_wide ? "u16" : "u8", c->kernel->name,
                      c->x_wide == c->q.y_wide ? ""
                      : c->q.y_wide            ? " to u16"
                                               : " to u8");
-    if (!packed || !name)
-        return fail_memory(err, "packed weights", size);
-    c->kernel->pack(&c->lines, w, NULL, 0, packed);
-    c->packed = packed;
+    if (!name)
+        return fail_memory(err, "a name", 1);
+    st = lower_conv_packed(l, c->kernel, &c->lines, w, NULL, 0, &c->packed, err);
     *s = (step){.kernel = name,
                 .run = run_conv,
                 .params = c,
                 .scratch_bytes = planes * (plane_bytes(&c->lines) + sum_bytes(&c->lines)) +
                                  c->kernel->scratch_size(&c->lines)};
-    return RUNG_OK;
+    return st;
 }

@@ -22,6 +22,7 @@ typedef struct operand {
     const tensor *constant;
     const float  *scales;
     int           n_scales, axis;
+    int           source; /* constants that all plans of the graph have: 1 + value id; 0: others */
 } operand;
 
 /* What a float step does behind its operator before storing (engine finds the pattern). */
@@ -44,6 +45,7 @@ typedef struct lowering {
                              * absorbed Relu and Clip; 0 and 255 otherwise */
     epilogue    epi;        /* float steps */
     int         n_threads;
+    struct pack_store *packs; /* ops/packs.h; NULL: nothing is shared between plans */
     arena      *mem;
 } lowering;
 
