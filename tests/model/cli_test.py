@@ -74,9 +74,10 @@ def test_every_option_in_the_help_is_taken(name):
     values = {'--percentile': '99', '--samples': '1', '--seed': '1', '--threads': '1',
               '--batch': '1', '--seconds': '1', '--act-bits': '4', '--weight-bits': '4',
               '--block': '32', '--max-drop': '1', '--epochs': '1', '--batch-epochs': '1',
-              '--time-budget': '9', **dict.fromkeys(
+              '--time-budget': '9', '--freeze-scales': '1', '--chunk': '8', **dict.fromkeys(
                   ['--lr', '--warmup', '--momentum', '--weight-decay', '--clip', '--ema', '--mse',
-                   '--cross-entropy', '--dampen', '--checkpoint-seconds'], '0.5')}
+                   '--cross-entropy', '--dampen', '--checkpoint-seconds', '--freeze-oscillating',
+                   '--min-share'], '0.5')}
     options = re.findall(r'^  (?:-\w, )?(--[a-z-]+)( \S)?', text, re.M)
     assert options
     for option, has_value in options:

@@ -234,7 +234,7 @@ def test_mistakes_are_found_before_calibration(folder):
 def test_a_rate_that_is_too_high(folder):
     """The model is spoilt, what comes out is the one before training, and a remark says so; with a
     rate that suits there is none."""
-    for rate, spoilt in ((3, True), (0.0003, False)):
+    for rate, spoilt in ((3, True), (0.00003, False)):
         call = run_train(folder, folder / 'r.onnx', *BITS, '--optimizer', 'sgd', '--lr', rate,
                          '--json', epochs=1)
         result = good(*call)
