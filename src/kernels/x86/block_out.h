@@ -1,4 +1,4 @@
-/* Where the sums of some columns of a GEMM go; and the words that its kernels are written in. */
+/* Where the sums of some columns of a GEMM go. */
 #ifndef RUNG_KERNELS_X86_BLOCK_OUT_H
 #define RUNG_KERNELS_X86_BLOCK_OUT_H
 
@@ -7,13 +7,7 @@
 #include <stdint.h>
 
 #include "kernels/kernels.h"
-
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 24")
-#endif
-#define INLINE static inline __attribute__((always_inline))
+#include "kernels/x86/words.h"
 
 /* What the columns of a block need behind the dot products. */
 typedef struct block_out {

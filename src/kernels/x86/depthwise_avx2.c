@@ -9,9 +9,8 @@
 
 #include "kernels/kernels.h"
 #include "kernels/x86/rows.h"
+#include "kernels/x86/words.h"
 #include "kernels/x86/x86.h"
-
-#define INLINE static inline __attribute__((always_inline))
 
 enum { CHUNK_ROWS = 64 }; /* output pixels whose pointers are made at once */
 

@@ -10,10 +10,10 @@
 #include <string.h>
 
 #include "kernels/kernels.h"
+#include "kernels/x86/requant_lanes.h"
 #include "kernels/x86/rows.h"
+#include "kernels/x86/words.h"
 #include "kernels/x86/x86.h"
-
-#define INLINE static inline __attribute__((always_inline))
 
 enum { CHUNK_ROWS = 64 }; /* output pixels whose pointers are made at once */
 
@@ -114,20 +114,9 @@ typedef struct block_out {
     __mmask64 channels;
 } block_out;
 
-/* A product below int32 becomes INT32_MIN in the conversion, which saturates as it should; above,
- * it must not get that far. */
 INLINE void store_block(const __m512i sum[4], const block_out *b, uint8_t *y)
 {
-    const __m512 hi = _mm512_set1_ps((float)(b->q->hi - b->q->zero));
-    const __m512i zero = _mm512_set1_epi16((short)b->q->zero);
-    const __m512i lo = _mm512_set1_epi8((char)b->q->lo);
-    __m512i i[4];
-    for (int j = 0; j < 4; j++)
-        i[j] = _mm512_cvtps_epi32(_mm512_min_ps(
-            _mm512_mul_ps(_mm512_cvtepi32_ps(sum[j]), _mm512_load_ps(b->mult + 16 * j)), hi));
-    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(i[0], i[1]), zero);
-    const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(i[2], i[3]), zero);
-    const __m512i v = _mm512_max_epu8(_mm512_packus_epi16(low, high), lo);
+    const __m512i v = requant_lanes(sum, b->mult, b->q);
     _mm512_mask_storeu_epi8(y, b->channels, v);
 }
 

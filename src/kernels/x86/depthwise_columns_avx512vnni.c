@@ -15,14 +15,9 @@
 #include <string.h>
 
 #include "kernels/kernels.h"
+#include "kernels/x86/requant_lanes.h"
+#include "kernels/x86/words.h"
 #include "kernels/x86/x86.h"
-
-#define INLINE static inline __attribute__((always_inline))
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
 
 enum { MOST = 5 }; /* the largest kernel */
 
@@ -172,20 +167,9 @@ INLINE void load_column(int k, int lines, const band *b, int ix, __m512i c[2][4]
         interleave(load_lines(lines, b, 4, at), none, none, none, c[1]);
 }
 
-/* A product below int32 becomes INT32_MIN in the conversion, which saturates as it should; above,
- * it must not get that far. */
 INLINE void store_lines(int lines, const band *b, const __m512i sum[4], ptrdiff_t at)
 {
-    const __m512 hi = _mm512_set1_ps((float)(b->q->hi - b->q->zero));
-    const __m512i zero = _mm512_set1_epi16((short)b->q->zero);
-    __m512i i[4];
-    for (int j = 0; j < 4; j++)
-        i[j] = _mm512_cvtps_epi32(_mm512_min_ps(
-            _mm512_mul_ps(_mm512_cvtepi32_ps(sum[j]), _mm512_load_ps(b->mult + 16 * j)), hi));
-    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(i[0], i[1]), zero);
-    const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(i[2], i[3]), zero);
-    const __m512i v =
-        _mm512_max_epu8(_mm512_packus_epi16(low, high), _mm512_set1_epi8((char)b->q->lo));
+    const __m512i v = requant_lanes(sum, b->mult, b->q);
     if (lines == 1) {
         _mm512_mask_storeu_epi8(b->y[0] + at, b->there, v);
     } else if (lines == 2) {

@@ -4,9 +4,8 @@
 
 #include "kernels/arith.h"
 #include "kernels/kernels.h"
+#include "kernels/x86/words.h"
 #include "kernels/x86/x86.h"
-
-#define INLINE static inline __attribute__((always_inline))
 
 INLINE __m256 load_f32(const uint8_t *p)
 {

@@ -3,9 +3,8 @@
 
 #include "kernels/arith.h"
 #include "kernels/kernels.h"
+#include "kernels/x86/words.h"
 #include "kernels/x86/x86.h"
-
-#define INLINE static inline __attribute__((always_inline))
 
 /* The lanes of the next 16 (64) of n values. */
 INLINE __mmask16 lanes16(size_t n)

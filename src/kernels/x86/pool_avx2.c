@@ -5,9 +5,8 @@
 #include "kernels/arith.h"
 #include "kernels/kernels.h"
 #include "kernels/ref/window.h"
+#include "kernels/x86/words.h"
 #include "kernels/x86/x86.h"
-
-#define INLINE static inline __attribute__((always_inline))
 
 INLINE __m256i load8_epi32(const uint8_t *p)
 {

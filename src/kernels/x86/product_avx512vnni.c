@@ -8,14 +8,8 @@
 
 #include "kernels/kernels.h"
 #include "kernels/x86/rows.h"
+#include "kernels/x86/words.h"
 #include "kernels/x86/x86.h"
-
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 24")
-#endif
-#define INLINE static inline __attribute__((always_inline))
 
 static size_t vectors_of(int n)
 {

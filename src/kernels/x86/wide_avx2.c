@@ -5,8 +5,7 @@
 
 #include "kernels/arith.h"
 #include "kernels/x86/wide.h"
-
-#define INLINE static inline __attribute__((always_inline))
+#include "kernels/x86/words.h"
 
 enum { LANES = 8 };
 

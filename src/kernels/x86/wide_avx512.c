@@ -3,8 +3,7 @@
 
 #include "kernels/arith.h"
 #include "kernels/x86/wide.h"
-
-#define INLINE static inline __attribute__((always_inline))
+#include "kernels/x86/words.h"
 
 /* The lanes of the next 16 of n values. */
 INLINE __mmask16 lanes16(size_t n)
