@@ -43,28 +43,31 @@ static int piece(size_t rest)
     return rest < PIECE ? (int)rest : PIECE;
 }
 
-void wire_min(int64_t *data, size_t n)
+static void reduce(void *data, size_t n, size_t size, MPI_Datatype type, MPI_Op op)
 {
     for (size_t at = 0; at < n; at += PIECE)
-        MPI_Allreduce(MPI_IN_PLACE, data + at, piece(n - at), MPI_INT64_T, MPI_MIN, MPI_COMM_WORLD);
+        MPI_Allreduce(MPI_IN_PLACE, (char *)data + at * size, piece(n - at), type, op,
+                      MPI_COMM_WORLD);
+}
+
+void wire_min(int64_t *data, size_t n)
+{
+    reduce(data, n, sizeof *data, MPI_INT64_T, MPI_MIN);
 }
 
 void wire_sum(double *data, size_t n)
 {
-    for (size_t at = 0; at < n; at += PIECE)
-        MPI_Allreduce(MPI_IN_PLACE, data + at, piece(n - at), MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
+    reduce(data, n, sizeof *data, MPI_DOUBLE, MPI_SUM);
 }
 
 void wire_sum_floats(float *data, size_t n)
 {
-    for (size_t at = 0; at < n; at += PIECE)
-        MPI_Allreduce(MPI_IN_PLACE, data + at, piece(n - at), MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+    reduce(data, n, sizeof *data, MPI_FLOAT, MPI_SUM);
 }
 
 void wire_max_floats(float *data, size_t n)
 {
-    for (size_t at = 0; at < n; at += PIECE)
-        MPI_Allreduce(MPI_IN_PLACE, data + at, piece(n - at), MPI_FLOAT, MPI_MAX, MPI_COMM_WORLD);
+    reduce(data, n, sizeof *data, MPI_FLOAT, MPI_MAX);
 }
 
 void wire_share(int from, void *data, size_t bytes)
