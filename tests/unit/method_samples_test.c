@@ -2,11 +2,11 @@
  * as samples that are left out do. */
 #include "data_files.h"
 #include "graph_kit.h"
+#include "samples_kit.h"
 
 #include <math.h>
 #include <string.h>
 
-#include "data/npy.h"
 #include "graph/rewrite.h"
 #include "ops/ops.h"
 #include "quant/method.h"
@@ -85,14 +85,10 @@ static dataset *open_data(float beyond)
 {
     static float x[SAMPLES * CHANNELS * POINTS];
     const rung_tensor all = { RUNG_F32, 4, { SAMPLES, CHANNELS, 4, 4 }, x };
-    const dataset_options opt = { .n_workers = 1 };
-    dataset *d;
     for (int i = 0; i < SAMPLES * CHANNELS * POINTS; i++)
         x[i] = (float)(i % POINTS + 1) / POINTS;
     x[POINTS - 1] = beyond;
-    assert_ok(npy_write_file("x.npy", &all, err));
-    assert_ok(dataset_open("npy:x.npy", &opt, &d, err));
-    return d;
+    return samples_open(&all);
 }
 
 /* x -> Conv by 2 -> Relu -> Conv -> y, each channel by itself. */

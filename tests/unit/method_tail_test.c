@@ -1,9 +1,9 @@
 /* What only comes behind the last layers stays float where pairs cost accuracy, and only there. */
 #include "data_files.h"
 #include "graph_kit.h"
+#include "samples_kit.h"
 
 #include "base/mem.h"
-#include "data/npy.h"
 #include "graph/rewrite.h"
 #include "ops/ops.h"
 #include "quant/method.h"
@@ -14,15 +14,11 @@ static dataset *open_data(void)
 {
     static float x[SAMPLES * SAMPLE];
     const rung_tensor all = { RUNG_F32, 4, { SAMPLES, CHANNELS, SIDE, SIDE }, x };
-    const dataset_options opt = { .n_workers = 1 };
-    dataset *d;
     rng r;
     rng_seed(&r, 5);
     for (size_t i = 0; i < SAMPLES * SAMPLE; i++)
         x[i] = rng_normal(&r);
-    assert_ok(npy_write_file("tail.npy", &all, err));
-    assert_ok(dataset_open("npy:tail.npy", &opt, &d, err));
-    return d;
+    return samples_open(&all);
 }
 
 static int conv(graph *g, rng *r, int x, int64_t in, int64_t out)

@@ -1,12 +1,12 @@
 /* Both ends of quantization-aware training: prepare and convert give the model of quantize. */
 #include "data_files.h"
 #include "graph_kit.h"
+#include "samples_kit.h"
 
 #include <math.h>
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "data/npy.h"
 #include "graph/pass.h"
 #include "measure/measure.h"
 #include "onnx/onnx.h"
@@ -83,11 +83,7 @@ static void end(trial *t)
 static dataset *open_data(const trial *t)
 {
     const rung_tensor all = { RUNG_F32, 4, { SAMPLES, CHANNELS, SIDE, SIDE }, (void *)t->x };
-    const dataset_options opt = { .n_workers = 1 };
-    dataset *d;
-    assert_ok(npy_write_file("x.npy", &all, err));
-    assert_ok(dataset_open("npy:x.npy", &opt, &d, err));
-    return d;
+    return samples_open(&all);
 }
 
 static graph *make(const trial *t, bool prepare)

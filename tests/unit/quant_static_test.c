@@ -1,13 +1,13 @@
 /* Whole small graphs, from calibration data to Q/DQ pairs: what comes out, and every guard. */
 #include "data_files.h"
 #include "graph_kit.h"
+#include "samples_kit.h"
 
 #include <float.h>
 #include <limits.h>
 #include <math.h>
 
 #include "base/mem.h"
-#include "data/npy.h"
 #include "graph/pass.h"
 #include "measure/measure.h"
 #include "ops/ops.h"
@@ -43,11 +43,7 @@ static trial *begin(void)
 static dataset *open_data(const trial *t)
 {
     const rung_tensor all = { RUNG_F32, 4, { SAMPLES, CHANNELS, SIDE, SIDE }, (void *)t->x };
-    const dataset_options opt = { .n_workers = 1 };
-    dataset *d;
-    assert_ok(npy_write_file("x.npy", &all, err));
-    assert_ok(dataset_open("npy:x.npy", &opt, &d, err));
-    return d;
+    return samples_open(&all);
 }
 
 static rung_status quantize(trial *t, rung_error *err)
